@@ -1,0 +1,3 @@
+"""The idea, to be read first: ``frame``, ``cell``, ``module``, then ``layer``, ``lifts`` and ``jit``."""
+
+from funcnets.core import layer as layer

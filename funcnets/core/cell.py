@@ -1,0 +1,463 @@
+"""Cells: the named leaves of a model, each a description first and an array when somebody asks.
+
+A cell is a shape, a dtype and an initializer. Building one allocates nothing. Its value comes into
+being when it is first read, from the ticket it took from ``manual_seed``'s counter when it was
+created. ``Parameter`` and ``Buffer`` are the two kinds; an optimizer's moments are Buffers, too.
+
+Inside a call a module hands out arrays, never cells (``core/frame.py``). Outside, a cell behaves like
+the array it stands for: operators, indexing, ``numpy.asarray``, printing.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnets._args import describe, positive, resolve_dtype
+from funcnets.core import frame as frames
+from funcnets.core.arraylike import ArrayLike, unwrap
+from funcnets.core.draw import draw
+from funcnets.core.keys import ticket_keys
+from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
+from funcnets.init import Given, Initializer, initializer_from, zeros
+
+__all__ = ["Buffer", "Cell", "Parameter"]
+
+
+class Version:
+    """A number that changes whenever a description changes anywhere, and one for lent arrays.
+
+    Compiled programs compare them to know that nothing can have changed (``core/jit.py``).
+    """
+
+    structure = 0
+    lent = 0
+
+
+class Stateful:
+    """What has cells and a structure: a Module or an Optimizer. ``fn.jit`` threads its cells."""
+
+    def _cells(self) -> Iterator[tuple[str, Cell]]:
+        """Every cell with its dotted path."""
+        raise NotImplementedError
+
+    def _parts(self) -> Iterator[Stateful]:
+        """This object and everything below it that has a fingerprint of its own."""
+        yield self
+
+    def _fingerprint(self) -> Any:
+        """A comparable value that changes with whatever a trace depends on, arrays apart."""
+        raise NotImplementedError
+
+    def _will_write(self) -> Iterator[Cell]:
+        """The cells that a call is likely to write; a guess that saves tracing twice."""
+        yield from ()
+
+
+class Tickets:
+    """The seed of the stateful face and how many cells were created since it was set."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.restart(int.from_bytes(os.urandom(8), "little"))
+
+    def restart(self, seed: int) -> None:
+        with self._lock:
+            self.seed, self._issued = seed, 0
+
+    def take(self) -> tuple[int, int, int]:
+        with self._lock:
+            self._issued += 1
+            return (*split_seed(self.seed), self._issued)
+
+
+def split_seed(seed: int) -> tuple[int, int]:
+    """The two 32-bit words of a 64-bit seed."""
+    return seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF
+
+
+tickets = Tickets()
+
+
+def is_shape(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(
+        isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value
+    )
+
+
+class Cell(ArrayLike):
+    """Shape, dtype, initializer and, once asked for, a value. Use :class:`Parameter` or :class:`Buffer`."""
+
+    __slots__ = (
+        "__dict__", "__weakref__", "_dtype", "_lent", "_placement", "_shape", "_ticket", "_value",
+        "initializer",
+    )
+
+    #: Whether the value is trained: lives in ``params`` rather than in ``state``.
+    requires_grad: bool = False
+    persistent: bool = True
+
+    def __init__(
+        self,
+        shape_or_array: Any,
+        initializer: Callable[..., Any] | None = None,
+        *,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> None:
+        kind = type(self).__name__
+        self._placement = placement(device)
+        self._value: jax.Array | None = None
+        self._lent = False
+        self._ticket = tickets.take()
+        if isinstance(shape_or_array, Cell):
+            shape_or_array = shape_or_array.data
+        if isinstance(shape_or_array, jax.ShapeDtypeStruct):
+            dtype = shape_or_array.dtype if dtype is None else dtype
+            shape_or_array = shape_or_array.shape
+        if is_shape(shape_or_array):
+            self._shape = tuple(positive("a dimension", d, minimum=0) for d in shape_or_array)
+            self._dtype = resolve_dtype(dtype)
+            self.initializer: Initializer = zeros() if initializer is None else initializer_from(initializer)
+            return
+        if isinstance(shape_or_array, (bool, int, str)) or not (
+            isinstance(shape_or_array, float) or hasattr(shape_or_array, "__array__")
+        ):
+            raise DTypeError(
+                f"{kind} takes a shape, such as (3, 4), or an array, but got {describe(shape_or_array)}; "
+                "for one number write jnp.asarray(number)"
+            )
+        if initializer is not None:
+            raise ArgumentError(f"{kind} got an array and an initializer: pass a shape with the initializer")
+        array = as_array(shape_or_array, dtype)
+        refuse_tracer(array, f"creating a {kind} from a traced array")
+        self._shape, self._dtype = array.shape, array.dtype
+        self.initializer = Given(array)
+        self._set(array)
+
+    # --- what it is ---
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, known without a value."""
+        return self._shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype, known without a value."""
+        return self._dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._shape)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return len(self._shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or its entry ``dim`` (as in PyTorch; the number of elements is ``numel()``)."""
+        return self._shape if dim is None else self._shape[dim]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self._shape, dtype=np.int64))
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the value exists already. Reading it brings it into being."""
+        return self._value is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """True: a cell is never the result of a computation."""
+        return True
+
+    # --- its value ---
+
+    @property
+    def data(self) -> jax.Array:
+        """The value as a ``jax.Array`` (a tracer inside a transformed call).
+
+        Assigning an array sets the value, and makes it the initial value that ``init`` gives, too.
+        """
+        frame = frames.current()
+        return self.lend() if frame is None else frame.read(self)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = as_array(value, None)
+        frame = frames.current()
+        if frame is not None:
+            frame.write(self, array, "the data of a cell")
+            return
+        refuse_tracer(array, f"assigning the data of a {type(self).__name__}")
+        if array.shape != self._shape or array.dtype != self._dtype:
+            Version.structure += 1
+        self._shape, self._dtype = array.shape, array.dtype
+        self.initializer = Given(array)
+        self._set(array)
+
+    def lend(self) -> jax.Array:
+        """The value, handed to somebody who may keep it: its memory must not be reused."""
+        if self._value is None:
+            materialise([self])
+        if not self._lent:
+            self._lent = True
+            Version.lent += 1
+        return self._value  # pyright: ignore[reportReturnType]
+
+    def _set(self, array: jax.Array, *, lent: bool = True) -> None:
+        """Give the cell a concrete value; ``lent`` unless nobody else can hold it."""
+        if self._placement is not None:
+            array = jax.device_put(array, self._placement)
+        self._value = array
+        self._lent = lent
+        Version.lent += 1
+
+    def forget(self) -> None:
+        """Drop the value: the next read draws it from the initializer."""
+        self._value = None
+        Version.lent += 1
+
+    def reinitialise(self, initializer: Any) -> None:
+        """Put in another initializer and draw from it, with a new ticket, when next read."""
+        if frames.current() is not None:
+            raise StateLeakError(
+                "an in-place initialiser ran inside a call: initialise in __init__, or outside the call"
+            )
+        self.initializer = initializer_from(initializer)
+        self._ticket = tickets.take()
+        self.forget()
+
+    def convert(self, dtype: Any = None, device: Any = None) -> None:
+        """Change dtype or placement, of the value if there is one."""
+        if dtype is not None and jnp.dtype(dtype) != self._dtype:
+            self._dtype = jnp.dtype(dtype)
+            Version.structure += 1
+            if self._value is not None:
+                self._set(self._value.astype(self._dtype), lent=False)
+        if device is not None:
+            self._placement = placement(device)
+            if self._value is not None:
+                self._set(self._value)
+
+    __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cell:
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        return twin
+
+    def __copy__(self) -> Cell:
+        twin = object.__new__(type(self))
+        twin.__setstate__(self.__getstate__())
+        if self._value is not None:  # both now stand for the same memory
+            self._lent = twin._lent = True
+            Version.lent += 1
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = [s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"]
+        return {"slots": {n: getattr(self, n) for n in names}, "dict": dict(self.__dict__)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state["slots"].items():
+            object.__setattr__(self, name, value)
+        self.__dict__.update(state["dict"])
+
+    def __repr__(self) -> str:
+        from funcnets.core.printing import cell_text
+
+        return cell_text(self)
+
+
+class Parameter(Cell):
+    """A trained leaf of a model: a shape with an initializer, or an array.
+
+    Args:
+        shape_or_array: a tuple of ints, which allocates nothing, or an array (JAX, NumPy, or another
+            Parameter), which becomes the value and the initial value.
+        initializer: a pure function ``(key, shape, dtype) -> array`` such as those of
+            ``funcnets.init`` or ``jax.nn.initializers``; zeros if not given.
+        requires_grad: whether the value is trained. Frozen parameters live in ``state``, get no
+            gradient and no optimizer memory.
+        dtype: float32 if not given with a shape; the array's own with an array.
+        device: a ``jax.Device`` or ``Sharding`` on which the value is placed.
+
+    Raises:
+        DTypeError: neither a shape nor an array, or integers that should be trained.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import init, nn
+        >>> nn.Parameter((2, 3), init.xavier_uniform()).shape
+        (2, 3)
+        >>> nn.Parameter(jnp.ones(2))
+        Parameter containing:
+        tensor([1., 1.], requires_grad=True)
+
+    References:
+        torch.nn.Parameter
+    """
+
+    __slots__ = ("_requires_grad",)
+
+    def __init__(
+        self,
+        shape_or_array: Any,
+        initializer: Callable[..., Any] | None = None,
+        requires_grad: bool = True,
+        *,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> None:
+        if isinstance(initializer, bool):  # torch's Parameter(data, requires_grad)
+            initializer, requires_grad = None, initializer
+        super().__init__(shape_or_array, initializer, dtype=dtype, device=device)
+        self._requires_grad = False
+        self.requires_grad = requires_grad
+
+    @property
+    def requires_grad(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the value is trained; assigning changes what ``params`` and ``state`` hold."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not jnp.issubdtype(self._dtype, jnp.inexact):
+            raise DTypeError(
+                f"only floating point and complex parameters can require gradients, but this one is {self._dtype}; "
+                "pass requires_grad=False or use a Buffer"
+            )
+        if bool(value) != self._requires_grad:
+            if frames.current() is not None:
+                raise StateLeakError("requires_grad was changed inside a call: change it outside")
+            Version.structure += 1
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
+        """Set ``requires_grad`` and return the parameter."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def grad(self) -> Any:
+        """Gradients are values here, not a field: this raises and says so."""
+        raise UnsupportedError(
+            "a Parameter has no .grad: fn.value_and_grad(loss_fn)(model) returns the gradients, "
+            "and optimizer.step(grads) takes them"
+        )
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        """There is no tape in JAX: this raises and says what to use."""
+        raise UnsupportedError("there is no backward(): use fn.grad or fn.value_and_grad")
+
+
+class Buffer(Cell):
+    """A leaf of a model that is state rather than trained: running statistics, a table, a counter.
+
+    Args:
+        shape_or_array: as for :class:`Parameter`.
+        initializer: as for :class:`Parameter`.
+        persistent: whether it is part of ``state_dict``.
+        dtype: float32 if not given with a shape; the array's own with an array.
+        device: a ``jax.Device`` or ``Sharding`` on which the value is placed.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import nn
+        >>> nn.Buffer(jnp.arange(3))
+        tensor([0, 1, 2], dtype=torch.int32)
+
+    References:
+        torch.nn.Buffer
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(
+        self,
+        shape_or_array: Any,
+        initializer: Callable[..., Any] | None = None,
+        persistent: bool = True,
+        *,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> None:
+        if isinstance(initializer, bool):  # torch's Buffer(data, persistent)
+            initializer, persistent = None, initializer
+        super().__init__(shape_or_array, initializer, dtype=dtype, device=device)
+        self.persistent = persistent
+
+
+# --- helpers ----------------------------------------------------------------------------------
+
+
+def materialise(cells: Iterable[Cell]) -> None:
+    """Draw the values of those cells that have none, together."""
+    missing = [c for c in cells if c._value is None]
+    if not missing:
+        return
+    # Inside somebody's trace the values must still be arrays, not part of the trace.
+    with jax.ensure_compile_time_eval():
+        keys = ticket_keys([c._ticket for c in missing])
+        values = draw([(c.initializer, c._shape, c._dtype) for c in missing], keys)
+        for cell, value in zip(missing, values, strict=True):
+            if not isinstance(value, jax.Array):
+                value = jnp.asarray(value, cell._dtype)
+            if value.shape != cell._shape:
+                raise ArgumentError(
+                    f"the initializer {cell.initializer} gave shape {value.shape} for a cell of shape {cell._shape}"
+                )
+            cell._set(value, lent=isinstance(cell.initializer, Given))
+
+
+def placement(device: Any) -> Any:
+    """A ``jax.Device`` or ``Sharding``, out of one or out of a platform name such as ``"cpu"``."""
+    if device is None or isinstance(device, (jax.Device, jax.sharding.Sharding)):
+        return device
+    if isinstance(device, str):
+        name, _, index = device.partition(":")
+        name = "gpu" if name == "cuda" else name
+        try:
+            return jax.devices(name)[int(index or 0)]
+        except (RuntimeError, IndexError, ValueError):
+            known = sorted({f"{d.platform}:{d.id}" for d in jax.devices()})
+            raise ArgumentError(f"there is no device {device!r}; this process has {', '.join(known)}") from None
+    raise ArgumentError(f"device must be a jax.Device, a Sharding or a name like 'cpu:0', but got {describe(device)}")
+
+
+def as_array(value: Any, dtype: Any) -> jax.Array:
+    """``value`` as a ``jax.Array``: JAX and NumPy arrays, numbers, cells and torch tensors."""
+    value = unwrap(value)
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch
+        value = from_torch(value)
+    return jnp.asarray(value, dtype)
+
+
+def from_torch(tensor: Any) -> np.ndarray:
+    """A torch tensor's numbers; bfloat16, which NumPy lacks, passes through its bits."""
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        bits = tensor.contiguous().view(getattr(__import__("torch"), "int16")).numpy()
+        return bits.view(jnp.bfloat16)
+    return tensor.numpy()
+
+
+def refuse_tracer(value: Any, action: str) -> None:
+    """Refuse to keep a tracer where it outlives its trace."""
+    if isinstance(value, jax.core.Tracer):
+        raise StateLeakError(
+            f"{action} inside a raw JAX transformation (jax.jit, jax.grad, jax.vmap, ...) would leave a "
+            f"tracer behind: {describe(jax.ShapeDtypeStruct(value.shape, value.dtype))}. Use fn.jit, fn.grad or "
+            "fn.vmap, which put the value back afterwards, or the pure face: fn.functionalize(model)"
+        )

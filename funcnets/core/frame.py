@@ -1,0 +1,215 @@
+"""Frames: where a read of a cell finds its array while a call runs, and what the call wrote.
+
+A frame is opened by whoever runs a module's code and is the only mechanism for state:
+
+    opened by                    a cell not given to it           what was written
+    ---------------------------  -------------------------------  ----------------------------
+    a call ``model(x)``          the cell's own value             put into the cells at the end
+    ``apply`` of functionalize   refused: not part of the model   returned as the new state
+    ``fn.jit``                   noted, and traced once more      outputs of the compiled step
+    ``fn.grad``, ``scan``, ...   asked of the enclosing frame     outputs of the transformation
+    ``fn.eval_shape``            zeros of its shape, traced       dropped
+
+Frames live in a context variable: nested, re-entrant, safe across threads. The reading, writing and
+drawing is the same in all of them; they differ in the one function ``unknown``.
+
+A frame remembers the JAX trace it was opened in. A write or a random draw in a deeper trace (a raw
+``jax.lax.scan`` inside ``forward``, say) would be lost or repeated, so it is refused.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.extend.core import get_opaque_trace_state
+
+from funcnets.core.keys import name_hash
+from funcnets.errors import ModeError, RngError, StateLeakError
+
+if TYPE_CHECKING:
+    from funcnets.core.cell import Cell
+    from funcnets.core.module import Module
+
+__all__ = ["Frame", "current", "running"]
+
+_current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("funcnets_frame", default=None)
+
+#: The trace state outside of every JAX transformation.
+with jax.core.eval_context():
+    CLEAN = get_opaque_trace_state()
+
+#: How the modes are decided: each module's own flag, or the ``training=`` of a pure call.
+OWN = object()
+
+LIFTS = "fn.jit, fn.grad, fn.value_and_grad, fn.scan, fn.vmap, fn.checkpoint"
+
+
+class Frame:
+    """One running call: values of cells, what was written, the mode, and a source of keys."""
+
+    __slots__ = (
+        "_counts", "_key", "_paths", "_rng", "_token", "_trees", "mode", "rooted", "unknown", "used",
+        "values", "written",
+    )
+
+    def __init__(
+        self,
+        unknown: Callable[[Cell], Any],
+        *,
+        values: dict[Cell, Any] | None = None,
+        mode: Any = OWN,
+        rng: Callable[[Frame, str], jax.Array | None],
+        parent: Frame | None = None,
+        rooted: bool = False,
+    ) -> None:
+        self.unknown = unknown
+        self.values = {} if values is None else values
+        self.written: dict[Cell, Any] = {}
+        self.mode = mode if parent is None else parent.mode
+        #: Whether what is written goes straight into the cells, so that no tracer may be written.
+        self.rooted = rooted
+        #: Every module and optimizer whose structure or mode the call depended on.
+        self.used: dict[Any, None] = {} if parent is None else parent.used
+        self._trees: list[Module] = [] if parent is None else parent._trees
+        self._paths: dict[Module, str] = {} if parent is None else parent._paths
+        self._counts: dict[str, int] = {}
+        self._rng = rng
+        self._key: jax.Array | None = None
+        self._token = CLEAN if rooted else get_opaque_trace_state()
+
+    # --- cells ---
+
+    def read(self, cell: Cell) -> Any:
+        """The array of ``cell`` in this call."""
+        value = self.values.get(cell)
+        if value is None:
+            value = self.values[cell] = self.unknown(cell)
+        return value
+
+    def write(self, cell: Cell, value: Any, what: str) -> None:
+        """Give ``cell`` a new array for the rest of this call; ``what`` names it in errors."""
+        self.check_depth(f"writing {what}")
+        self.values[cell] = self.written[cell] = value
+
+    def check_depth(self, action: str) -> None:
+        """Refuse a side effect inside a JAX transformation that this frame does not know of."""
+        if get_opaque_trace_state() != self._token:
+            raise StateLeakError(
+                f"{action} inside a raw JAX transformation (jax.jit, jax.grad, jax.vmap, "
+                "jax.lax.scan, jax.checkpoint, ...): it would be lost or repeated. Use the lift of the "
+                f"same name, which threads state and splits keys ({LIFTS}), or the pure face: "
+                "fn.functionalize(model)"
+            )
+
+    # --- names of modules: for keys and for errors ---
+
+    def enter(self, module: Module) -> None:
+        """Note the paths of a module tree, when a module that no known tree holds is called."""
+        if module in self._paths:
+            return
+        # A second tree in one call (a teacher and a student, say) has its number as a prefix.
+        prefix = str(len(self._trees)) if self._trees else ""
+        self._trees.append(module)
+        for name, child in module._walk(prefix):
+            self._paths.setdefault(child, name)
+
+    @property
+    def trees(self) -> list[Module]:
+        """The module trees called so far; the first one's root decides what ``training=`` means."""
+        return self._trees
+
+    def path(self, module: Module) -> str:
+        """Where ``module`` stands in the tree that was called, ``""`` for its root."""
+        return self._paths.get(module, "")
+
+    # --- mode ---
+
+    def training(self, module: Module) -> bool:
+        """The mode of ``module``: its own flag, or in a pure call that of ``training=``.
+
+        In a pure call a module whose flag differs from the root's was set apart on purpose (a
+        frozen BatchNorm in a trained network) and keeps its own.
+        """
+        own = module._training
+        if self.mode is OWN:
+            return own
+        if self._trees and own != self._trees[0]._training:
+            return own
+        if self.mode is None:
+            raise ModeError(
+                f"{type(module).__name__} behaves differently in training and in evaluation: "
+                "say which with apply(params, state, ..., training=True) or training=False"
+            )
+        return self.mode
+
+    # --- random keys ---
+
+    def next_key(self, module: Module | None, what: str) -> jax.Array:
+        """A key that no other module, no other draw of this call and no other call gets."""
+        self.check_depth(f"drawing a random key for {what}")
+        return self._derive("" if module is None else self.path(module), what)
+
+    def fork_key(self, what: str) -> jax.Array:
+        """A key for a child frame, drawn before its transformation begins."""
+        return self._derive("lift", what)
+
+    def _derive(self, path: str, what: str) -> jax.Array:
+        if self._key is None:
+            self._key = self._rng(self, what)
+            if self._key is None:
+                raise RngError(
+                    f"{what} draws random numbers and the pure call was given no key: "
+                    "pass one with apply(params, state, ..., rng=jax.random.key(...))"
+                )
+        count = self._counts[path] = self._counts.get(path, -1) + 1
+        return jax.random.fold_in(self._key, np.uint32(name_hash(f"{path}#{count}")))
+
+    # --- children ---
+
+    def child(self, values: dict[Cell, Any] | None = None, key: jax.Array | None = None) -> Frame:
+        """A frame for code that a lift runs in a transformation of its own; reads fall through.
+
+        Without a ``key`` a random draw in the child raises ``NeedsKey``: the lift then draws one here,
+        outside of its transformation, and starts again. So a model without random layers never
+        touches the random stream.
+        """
+
+        def rng(_: Frame, what: str) -> jax.Array:
+            if key is None:
+                raise NeedsKey(what)
+            return key
+
+        return Frame(self.read, values=values, rng=rng, parent=self)
+
+    def absorb(self, cells: Any, values: Any) -> None:
+        """Take over what a child frame wrote, once its values have left the transformation."""
+        for cell, value in zip(cells, values, strict=True):
+            self.write(cell, value, "state from a lifted function")
+
+
+class NeedsKey(BaseException):
+    """A child frame drew a key and its lift had none to give. Never leaves the lift."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+def current() -> Frame | None:
+    """The innermost frame, or None outside of any call."""
+    return _current.get()
+
+
+@contextmanager
+def running(frame: Frame) -> Iterator[Frame]:
+    """Make ``frame`` the current one."""
+    token = _current.set(frame)
+    try:
+        yield frame
+    finally:
+        _current.reset(token)

@@ -1,0 +1,399 @@
+"""``fn.jit``: compile a function that uses modules and optimizers as if they were arguments.
+
+One call gathers the values of the cells, runs one ``jax.jit`` and puts the new values back:
+
+    donated = [c._value for c in written_cells];  kept = [c._value for c in other_cells]
+    out, new = compiled(donated, kept, args, kwargs)
+    for cell, value in zip(written_cells, new): cell._value = value
+
+Which cells those are is found by tracing. The first guess is everything that the arguments, the closure
+and the globals of the function reach; a cell met beyond that is noted, and the function is traced once
+more. A program remembers the structure of all modules that its trace depended on (modes,
+``requires_grad``, hyper-parameters, children). While nothing changed anywhere, which one integer
+tells, the last program runs; otherwise the one whose structure is the present one, or a new trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import get_opaque_trace_state
+
+from funcnets.core import frame as frames
+from funcnets.core.cell import Cell, Stateful, Version, materialise
+from funcnets.core.frame import CLEAN, Frame, running
+from funcnets.core.module import Module, stream_key
+from funcnets.core.random import stream
+from funcnets.errors import StateLeakError
+
+__all__ = ["jit"]
+
+_ROUNDS = 16
+
+
+class _Again(BaseException):
+    """The trace met cells that were not inputs, or wrote cells that were not outputs."""
+
+    def __init__(self, met: Iterable[Cell], written: Iterable[Cell]) -> None:
+        super().__init__()
+        self.met, self.written = list(met), list(written)
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate: bool = True,
+) -> Any:
+    """Compile ``fun``; modules and optimizers that it uses are threaded through.
+
+    They may be arguments, or be reached by closure, by a global name or through other objects.
+    Parameters, buffers, optimizer memory and random streams that the function changes have changed
+    when the call returns, and if it raises nothing has. Changing a mode, the structure, ``requires_grad``
+    or a hyper-parameter afterwards traces again; going back finds the earlier program.
+
+    Within another compiled function, or within a pure call, ``fun`` simply runs as part of it.
+
+    Args:
+        fun: the function; without it, a decorator is returned.
+        static_argnums: positions of arguments that are Python values to specialise on.
+        static_argnames: names of keyword arguments likewise.
+        donate: reuse the memory of values that are replaced. Arrays that somebody else holds are
+            copied first.
+
+    Returns:
+        A function with the arguments of ``fun``.
+
+    Raises:
+        StateLeakError: the function creates modules or parameters anew each time it is traced.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import funcnets as fn
+        >>> from funcnets import nn, optim
+        >>> model = nn.Linear(3, 1)
+        >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+        >>> @fn.jit
+        ... def train_step(x, y):
+        ...     loss, grads = fn.value_and_grad(lambda m: ((m(x) - y) ** 2).mean())(model)
+        ...     optimizer.step(grads)
+        ...     return loss
+        >>> first = train_step(jnp.ones((4, 3)), jnp.ones((4, 1)))
+        >>> bool(train_step(jnp.ones((4, 3)), jnp.ones((4, 1))) < first)
+        True
+
+    References:
+        jax.jit
+    """
+    if fun is None:
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate=donate
+        )
+    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    return Jitted(fun, numbers, names, donate)
+
+
+class _Traced(BaseException):
+    """A compiled step ran within somebody's trace and gave tracers: nothing was put back."""
+
+
+class Jitted:
+    """A function compiled by :func:`jit`, with its programs."""
+
+    def __init__(self, fun: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...], donate: bool) -> None:
+        functools.update_wrapper(self, fun)
+        self._fun, self._numbers, self._names, self._donate = fun, numbers, names, donate
+        self._special = bool(numbers or names)
+        self._programs: dict[Any, list[_Program]] = {}
+        self._last: _Program | None = None
+        self._bound: dict[int, Jitted] = {}
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        bound = self._bound.get(id(instance))
+        if bound is None or bound._fun.__self__ is not instance:  # pyright: ignore[reportFunctionMemberAccess]
+            method = types.MethodType(self._fun, instance)
+            bound = self._bound[id(instance)] = Jitted(
+                method, tuple(n - 1 for n in self._numbers), self._names, self._donate
+            )
+        return bound
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if frames._current.get() is not None:
+            return self._fun(*args, **kwargs)
+        key, arrays, call = None, args, self._fun
+        if self._special or _holds_more_than_arrays(args, kwargs):
+            key, arrays, kwargs, call = self._specialise(args, kwargs)
+        program = self._last
+        if program is None or program.version != Version.structure or program.key != key:
+            if get_opaque_trace_state() != CLEAN:
+                return self._fun(*args, **kwargs)
+            program = self._find(key, call)
+        try:
+            return program.run(arrays, kwargs)
+        except _Again as more:
+            return self._trace_until_closed(program, more, arrays, kwargs)
+        except _Traced:
+            return self._fun(*args, **kwargs)
+
+    # --- arguments that are not arrays ---
+
+    def _specialise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``(key, array leaves, {}, call)``: static values and modules become part of the key."""
+        static = {n % max(len(args), 1): None for n in self._numbers if -len(args) <= n < len(args)}
+        marked = (
+            [_Static(a) if i in static else a for i, a in enumerate(args)],
+            {k: _Static(v) if k in self._names else v for k, v in kwargs.items()},
+        )
+        leaves, structure = jax.tree.flatten(marked, is_leaf=lambda x: isinstance(x, (Stateful, _Static)))
+        fixed = tuple((i, x) for i, x in enumerate(leaves) if isinstance(x, (Stateful, _Static)))
+        places = [i for i, x in enumerate(leaves) if not isinstance(x, (Stateful, _Static))]
+
+        def call(*arrays: Any) -> Any:
+            filled = [x.value if isinstance(x, _Static) else x for x in leaves]
+            for place, array in zip(places, arrays, strict=True):
+                filled[place] = array
+            new_args, new_kwargs = jax.tree.unflatten(structure, filled)
+            return self._fun(*new_args, **new_kwargs)
+
+        return (structure, fixed), tuple(leaves[i] for i in places), {}, call
+
+    # --- programs ---
+
+    def _find(self, key: Any, call: Callable[..., Any]) -> _Program:
+        """The program for the present structure, made if there is none."""
+        for program in self._programs.setdefault(key, []):
+            if program.matches():
+                program.version = Version.structure
+                self._last = program
+                return program
+        roots = dict.fromkeys(_reachable(self._fun))
+        for _, fixed in key[1] if key is not None else ():
+            if isinstance(fixed, Stateful):
+                roots[fixed] = None
+        program = _Program(key, call, list(roots), self._donate)
+        self._programs[key].append(program)
+        self._last = program
+        return program
+
+    def _trace_until_closed(self, program: _Program, more: _Again, args: Any, kwargs: Any) -> Any:
+        for _ in range(_ROUNDS):
+            program.widen(more)
+            try:
+                return program.run(args, kwargs)
+            except _Again as again:
+                more = again
+        kinds = ", ".join(f"{type(c).__name__} of shape {c.shape}" for c in more.met[:3])
+        raise StateLeakError(
+            f"every trace of {getattr(self._fun, '__name__', self._fun)} reads cells that did not exist before "
+            f"({kinds}): create modules, parameters and optimizers outside of the function under fn.jit"
+        )
+
+
+class _Program:
+    """One compiled version: which cells go in, which come out, and for which structure it holds."""
+
+    def __init__(self, key: Any, call: Callable[..., Any], roots: list[Stateful], donate: bool) -> None:
+        self.key, self.call, self.donate = key, call, donate
+        self.version = self.lent = -1
+        self.parts: list[Stateful] = []
+        self.fingerprint: list[Any] = []
+        self.reshaped: list[tuple[Cell, Any, Any]] = []
+        cells = {cell: None for root in roots for _, cell in root._cells()}
+        written = {cell: None for root in roots for cell in root._will_write()}
+        if any(isinstance(r, Module) and r._may_draw() for r in roots):
+            written[stream] = None
+        self.roots = roots
+        self._arrange([*cells, *written], written)
+
+    def _arrange(self, cells: Iterable[Cell], written: Iterable[Cell]) -> None:
+        self.donated = list(dict.fromkeys(written))
+        self.donated_set = set(self.donated)
+        self.kept = [c for c in dict.fromkeys(cells) if c not in self.donated_set]
+        self.lent = -1
+        self.compiled = jax.jit(self._pure, donate_argnums=(0,) if self.donate else ())
+
+    def widen(self, more: _Again) -> None:
+        """Take in what a trace met beyond the inputs and outputs so far."""
+        self._arrange([*self.donated, *self.kept, *more.met], [*self.donated, *more.written])
+
+    # --- while tracing ---
+
+    def _pure(self, donated: list[Any], kept: list[Any], args: Any, kwargs: Any) -> Any:
+        met: dict[Cell, None] = {}
+
+        def unknown(cell: Cell) -> Any:
+            met[cell] = None
+            materialise([cell])
+            return cell._value
+
+        inputs = [*zip(self.donated, donated, strict=True), *zip(self.kept, kept, strict=True)]
+        frame = Frame(unknown, values=dict(inputs), rng=stream_key)
+        with running(frame):
+            out = self.call(*args, **kwargs)
+        written = [cell for cell in frame.written if cell not in self.donated_set]
+        if met or written:
+            raise _Again(met, written)
+        self._remember(frame)
+        return self._separate(out, frame, inputs, (args, kwargs))
+
+    def _remember(self, frame: Frame) -> None:
+        """The structure that this trace depended on."""
+        used = dict.fromkeys([*self.parts, *self.roots, *frame.used])
+        self.parts = list(dict.fromkeys(part for user in used for part in user._parts()))
+        self.fingerprint = [part._fingerprint() for part in self.parts]
+        self.version = Version.structure
+
+    def _separate(self, out: Any, frame: Frame, inputs: Any, arguments: Any) -> Any:
+        """Outputs that are no other array: a cell's memory is reused in the next call.
+
+        An output that is an argument, another cell's value or given twice would otherwise be the same
+        ``jax.Array`` object in two hands.
+        """
+        owner = {id(value): cell for cell, value in inputs}
+        taken = {id(leaf) for leaf in jax.tree.leaves(arguments)}
+        news, self.reshaped = [], []
+        for cell in self.donated:
+            value = jnp.asarray(frame.values[cell])
+            if id(value) in taken or owner.get(id(value), cell) is not cell:
+                value = jnp.copy(value)
+            elif getattr(value, "weak_type", False):
+                value = jax.lax.convert_element_type(value, value.dtype)
+            taken.add(id(value))
+            news.append(value)
+            if value.shape != cell._shape or value.dtype != cell._dtype:
+                self.reshaped.append((cell, value.shape, value.dtype))
+
+        def apart(leaf: Any) -> Any:
+            if id(leaf) in taken or owner.get(id(leaf)) is not None:
+                return jnp.copy(leaf)
+            return leaf
+
+        return jax.tree.map(apart, out), news
+
+    # --- while running ---
+
+    def matches(self) -> bool:
+        """Whether the structure it was traced for is the present one."""
+        if not self.fingerprint:
+            return False
+        parts = dict.fromkeys(part for user in self.parts for part in user._parts())
+        return list(parts) == self.parts and [p._fingerprint() for p in self.parts] == self.fingerprint
+
+    def run(self, args: Any, kwargs: Any) -> Any:
+        """One step: gather, call, put back."""
+        if self.lent != Version.lent:
+            self._prepare()
+        # The call goes through map and extend so that its result is in our hands before Python can
+        # deliver a KeyboardInterrupt: the old values are gone by then, and the new ones are kept.
+        box: list[Any] = []
+        donated = [cell._value for cell in self.donated]
+        try:
+            box.extend(map(self.compiled, (donated,), ([c._value for c in self.kept],), (args,), (kwargs,)))
+        finally:
+            if box:
+                out, news = box[0]
+                if news and isinstance(news[0], jax.core.Tracer):
+                    raise _Traced
+                for cell, value in zip(self.donated, news):
+                    cell._value = value
+        if self.reshaped:
+            for cell, shape, dtype in self.reshaped:
+                cell._shape, cell._dtype = shape, dtype
+            self.reshaped = []
+        return out
+
+    def _prepare(self) -> None:
+        """Give every cell a value, and to those that will be donated one that nobody else holds."""
+        materialise([*self.donated, *self.kept])
+        if self.donate:
+            for cell in self.donated:
+                if cell._lent:
+                    cell._value = jnp.copy(cell._value)
+                    cell._lent = False
+        self.lent = Version.lent
+
+
+class _Static:
+    """A static argument; compared by value, or by identity if it cannot be hashed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self._hash = hash(value)
+        except TypeError:
+            raise TypeError(
+                f"a static argument of fn.jit must be hashable, but got {type(value).__name__}: pass a tuple, or an array"
+            ) from None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
+
+
+#: Types of arguments that need no further look; the array type itself has no public name.
+_PLAIN = {type(None), bool, int, float, complex, np.ndarray}
+
+
+def _holds_more_than_arrays(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a module or optimizer is among the arguments; quick where they are plain arrays."""
+    for arg in args:
+        if type(arg) not in _PLAIN:
+            break
+    else:
+        if not kwargs:
+            return False
+    leaves = jax.tree.leaves((args, kwargs))
+    _PLAIN.update(type(leaf) for leaf in args if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer))
+    return any(isinstance(leaf, Stateful) for leaf in leaves)
+
+
+def _reachable(fun: Any, depth: int = 3) -> Iterator[Stateful]:
+    """Modules and optimizers that a function can name: a guess that tracing completes."""
+    if depth == 0:
+        return
+    if isinstance(fun, Stateful):
+        yield fun
+    elif isinstance(fun, (list, tuple)):
+        for item in fun:
+            yield from _reachable(item, depth - 1)
+    elif isinstance(fun, dict):
+        yield from _reachable(list(fun.values()), depth)
+    elif isinstance(fun, functools.partial):
+        yield from _reachable([fun.func, *fun.args, *fun.keywords.values()], depth)
+    elif isinstance(fun, types.MethodType):
+        owner = fun.__self__
+        yield from _reachable(owner if isinstance(owner, Stateful) else list(vars(owner).values()), depth)
+        yield from _reachable(fun.__func__, depth)
+    elif isinstance(fun, Jitted):
+        yield from _reachable(fun._fun, depth)
+    elif isinstance(fun, types.FunctionType):
+        for content in fun.__closure__ or ():
+            try:
+                yield from _reachable(content.cell_contents, depth - 1)
+            except ValueError:  # a cell that is not assigned yet
+                continue
+        for name in _names(fun.__code__):
+            if name in fun.__globals__:
+                yield from _reachable(fun.__globals__[name], depth - 1)
+        if (inner := inspect.unwrap(fun)) is not fun:
+            yield from _reachable(inner, depth)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

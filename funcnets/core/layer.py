@@ -1,0 +1,289 @@
+"""The pure face: ``functionalize`` turns a module into a pair of pure functions.
+
+``init`` draws every cell from a key that is folded from the cell's path, ``apply`` runs ``forward`` in a
+frame made of the given ``params`` and ``state`` and returns what was written. Both work on plain
+nested dicts keyed by attribute names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnets._args import describe
+from funcnets.core import frame as frames
+from funcnets.core.cell import Cell, as_array, materialise, refuse_tracer
+from funcnets.core.draw import draw
+from funcnets.core.frame import Frame, running
+from funcnets.core.keys import check_key, path_keys
+from funcnets.core.module import Module
+from funcnets.core.state_dict import store
+from funcnets.errors import DTypeError, StateLeakError, TreeError
+
+__all__ = ["Layer", "functionalize", "get_variables", "set_variables"]
+
+Tree = dict[str, Any]
+
+
+class Layer(NamedTuple):
+    """A pair of pure functions over plain pytrees.
+
+    Attributes:
+        init: ``init(key) -> (params, state)``.
+        apply: ``apply(params, state, *args, rng=None, training=None, **kwargs) -> (out, new_state)``.
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    apply: Callable[..., tuple[Any, Any]]
+
+
+# --- trees ------------------------------------------------------------------------------------
+
+
+def cell_rows(module: Module) -> tuple[dict[str, Cell], dict[str, Cell]]:
+    """``(trained, others)``: the cells of ``params`` and of ``state`` by dotted path, each once."""
+    trained: dict[str, Cell] = {}
+    others: dict[str, Cell] = {}
+    for path, cell in module._cells():
+        (trained if cell.requires_grad else others)[path] = cell
+    return trained, others
+
+
+def nest(rows: Iterable[tuple[str, Any]]) -> Tree:
+    """``{"fc": {"weight": ...}}`` out of ``("fc.weight", ...)`` rows."""
+    tree: Tree = {}
+    for path, value in rows:
+        *parents, name = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return tree
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The rows of a nested dict; whatever is not a dict is a leaf."""
+    for name, value in tree.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, dict):
+            yield from flatten(value, path)
+        else:
+            yield path, value
+
+
+def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[Cell, Any]:
+    """The array of every cell, or one error with everything that does not fit."""
+    if not isinstance(tree, dict):
+        raise TreeError(
+            f"{what} must be a nested dict of arrays, as init(key) or get_variables(model) gives it, "
+            f"but got {describe(tree)}"
+        )
+    given = dict(flatten(tree))
+    problems = []
+    missing = [path for path in cells if path not in given]
+    unknown = [path for path in given if path not in cells]
+    if missing:
+        problems.append("missing: " + ", ".join(missing))
+    if unknown:
+        problems.append("unknown: " + ", ".join(unknown))
+    for path, cell in cells.items():
+        if path in given:
+            shape = getattr(given[path], "shape", None)
+            if shape is None:
+                problems.append(f"{path} must be an array of shape {cell.shape}, but is {describe(given[path])}")
+            elif tuple(shape) != cell.shape:
+                problems.append(f"{path} must have shape {cell.shape}, but has {tuple(shape)}")
+    if problems:
+        listed = "\n    ".join(problems)
+        raise TreeError(
+            f"{what} do not fit {module._get_name()}:\n    {listed}\n"
+            "params holds what has requires_grad=True, state all the rest; functionalize again after changing that"
+        )
+    return {cell: given[path] for path, cell in cells.items()}
+
+
+# --- functionalize ----------------------------------------------------------------------------
+
+
+def _unknown(cell: Cell) -> Any:
+    raise StateLeakError(
+        f"the call reads a {type(cell).__name__} of shape {cell.shape} that is not part of the functionalized "
+        "module: register the module that holds it as a sub-module, or pass its arrays as arguments"
+    )
+
+
+def initial_values(module: Module, key: jax.Array) -> dict[Cell, Any]:
+    """The initial value of every cell of a module, from one key."""
+    rows = list(module._cells())
+    paths = []
+    for path, cell in rows:
+        # FromLayer's initializers want the key of the module that holds the tree, some levels up.
+        levels = getattr(cell.initializer, "levels_up", 0)
+        parts = tuple(path.split("."))
+        paths.append(parts[: len(parts) - levels])
+    keys = path_keys(check_key("key", key), paths)
+    values = draw([(c.initializer, c.shape, c.dtype) for _, c in rows], keys)
+    return {cell: value for (_, cell), value in zip(rows, values, strict=True)}
+
+
+def functionalize(module: Module) -> Layer:
+    """The pure face of a module: ``init, apply = functionalize(model)``.
+
+    ``init(key)`` gives ``(params, state)``: nested dicts, ``params`` with what has
+    ``requires_grad=True`` and ``state`` with all the rest. A value depends on the key and on its own
+    path only. ``apply(params, state, *args, rng=None, training=None, **kwargs)`` gives
+    ``(out, new_state)``. Neither reads or changes the module's own values. Every JAX
+    transformation takes both as they are.
+
+    Args:
+        module: any Module. Its structure is read when the functions run.
+
+    Returns:
+        A :class:`Layer`, which unpacks into the two functions.
+
+    Raises:
+        TreeError: (from ``apply``) params or state with missing, unknown or mis-shaped entries.
+        ModeError: (from ``apply``) a layer that needs ``training=`` was reached without it.
+        RngError: (from ``apply``) a layer that needs ``rng=`` was reached without it.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import funcnets as fn
+        >>> from funcnets import nn
+        >>> init, apply = fn.functionalize(nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)))
+        >>> params, state = init(jax.random.key(0))
+        >>> jax.tree.map(jnp.shape, params)
+        {'0': {'bias': (3,), 'weight': (3, 4)}}
+        >>> y, state = apply(params, state, jnp.ones((2, 4)), rng=jax.random.key(1), training=True)
+        >>> y.shape
+        (2, 3)
+    """
+    if not isinstance(module, Module):
+        raise DTypeError(f"functionalize takes a Module, but got {describe(module)}")
+    remember_tree(module)
+
+    def init(key: jax.Array) -> tuple[Tree, Tree]:
+        values = initial_values(module, key)
+        trained, others = cell_rows(module)
+        return (
+            nest((path, values[cell]) for path, cell in trained.items()),
+            nest((path, values[cell]) for path, cell in others.items()),
+        )
+
+    def apply(
+        params: Tree,
+        state: Tree,
+        *args: Any,
+        rng: jax.Array | None = None,
+        training: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Tree]:
+        trained, others = cell_rows(module)
+        values = match(trained, params, "params", module) | match(others, state, "state", module)
+        if rng is not None:
+            check_key("rng", rng)
+        if training is not None and not isinstance(training, (bool, np.bool_)):
+            raise DTypeError(f"training must be True, False or None, but got {describe(training)}")
+        frame = Frame(_unknown, values=values, mode=training, rng=lambda _frame, _what: rng)
+        with running(frame):
+            out = module(*args, **kwargs)
+        return out, nest((path, frame.values[cell]) for path, cell in others.items())
+
+    return Layer(init, apply)
+
+
+# --- whose tree is it -------------------------------------------------------------------------
+
+_handed_out: weakref.WeakKeyDictionary[Module, int] = weakref.WeakKeyDictionary()
+_clock = itertools.count()
+
+
+def remember_tree(module: Module) -> None:
+    """Note that somebody holds a tree with this module's names: its parameters or gradients."""
+    _handed_out[module] = next(_clock)
+
+
+def cells_of_tree(tree: Tree, owned: set[Cell]) -> dict[Cell, Any] | None:
+    """The cell behind every entry of a tree of gradients, or None if no module's names fit.
+
+    Gradients are plain dicts, so that every JAX and optax function takes them. Which parameters they
+    belong to follows from their names and from the modules whose trees were handed out, the latest
+    first, among those that hold ``owned`` cells.
+    """
+    rows = dict(flatten(tree))
+    for module, _ in sorted(_handed_out.items(), key=lambda item: -item[1]):
+        trained, _ = cell_rows(module)
+        if trained.keys() == rows.keys() and not owned.isdisjoint(trained.values()):
+            return {cell: rows[path] for path, cell in trained.items()}
+    return None
+
+
+# --- the stateful face's values ---------------------------------------------------------------
+
+
+def get_variables(module: Module) -> tuple[Tree, Tree]:
+    """The values of a stateful module as the ``(params, state)`` of its pure face.
+
+    Args:
+        module: any Module; values not drawn yet are drawn.
+
+    Returns:
+        Two nested dicts of arrays.
+
+    Examples:
+        >>> import funcnets as fn
+        >>> from funcnets import nn
+        >>> params, state = fn.get_variables(nn.Linear(2, 3))
+        >>> sorted(params), state
+        (['bias', 'weight'], {})
+    """
+    trained, others = cell_rows(module)
+    frame = frames.current()
+    if frame is None:
+        materialise([*trained.values(), *others.values()])
+    remember_tree(module)
+    return (
+        nest((path, cell.data) for path, cell in trained.items()),
+        nest((path, cell.data) for path, cell in others.items()),
+    )
+
+
+def set_variables(module: Module, params: Tree | None = None, state: Tree | None = None) -> None:
+    """Put the pure face's values into a stateful module; all of them fit, or none is changed.
+
+    Args:
+        module: any Module.
+        params: a tree as ``init`` and ``get_variables`` give it; None leaves the parameters alone.
+        state: likewise.
+
+    Raises:
+        TreeError: missing, unknown or mis-shaped entries, all of them listed.
+
+    Examples:
+        >>> import jax, funcnets as fn
+        >>> from funcnets import nn
+        >>> model = nn.Linear(2, 3)
+        >>> fn.set_variables(model, *fn.functionalize(model).init(jax.random.key(0)))
+    """
+    trained, others = cell_rows(module)
+    found: dict[Cell, Any] = {}
+    if params is not None:
+        found |= match(trained, params, "params", module)
+    if state is not None:
+        found |= match(others, state, "state", module)
+    arrays = {cell: as_array(value, None) for cell, value in found.items()}
+    frame = frames.current()
+    for cell, array in arrays.items():
+        if frame is not None:
+            frame.write(cell, array, "a module's variables")
+        else:
+            refuse_tracer(array, "set_variables")
+    if frame is None:
+        for cell, array in arrays.items():
+            store(cell, jnp.asarray(array))

@@ -1,0 +1,1 @@
+"""Complete programs: ``python -m funcnets.examples.digits``."""

@@ -1,0 +1,241 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from funcnets.optim.optimizer import Optimizer, betas_of, refuse_flags, require
+
+__all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
+
+
+class AmsgradState(NamedTuple):
+    """Step count, both moments and the largest second moment so far."""
+
+    count: jax.Array
+    mu: Any
+    nu: Any
+    nu_max: Any
+
+
+def scale_by_torch_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """AMSGrad as PyTorch has it: the maximum is over the raw second moments, corrected afterwards.
+
+    optax takes the maximum of the corrected ones, which gives other numbers.
+    """
+
+    def init(params: Any) -> AmsgradState:
+        zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
+        return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
+
+    def update(updates: Any, state: AmsgradState, params: Any = None) -> tuple[Any, AmsgradState]:
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+        steps = count.astype(jnp.result_type(float))
+        first, second = 1 - b1**steps, jnp.sqrt(1 - b2**steps)
+
+        def step(m: jax.Array, v: jax.Array) -> jax.Array:
+            denominator = jnp.sqrt(v) / second.astype(v.dtype) + eps
+            return m / first.astype(m.dtype) / denominator
+
+        return jax.tree.map(step, mu, nu_max), AmsgradState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _adam(
+    lr: Any, betas: tuple[float, float], eps: float, weight_decay: float, amsgrad: bool, maximize: bool, decoupled: bool
+) -> optax.GradientTransformation:
+    parts = [optax.scale(-1.0)] if maximize else []
+    if weight_decay and not decoupled:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    rule = scale_by_torch_amsgrad if amsgrad else optax.scale_by_adam
+    parts.append(rule(b1=betas[0], b2=betas[1], eps=eps))
+    if weight_decay and decoupled:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    return optax.chain(*parts, optax.scale_by_learning_rate(lr))
+
+
+def adam_tx(
+    lr: Any = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    amsgrad: bool = False,
+    *,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> optax.GradientTransformation:
+    """PyTorch's Adam as a pure optax transformation; see :class:`Adam` for the arguments.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import optim
+        >>> tx = optim.adam_tx(lr=0.1)
+        >>> tx.update(jnp.ones(1), tx.init(jnp.zeros(1)), jnp.zeros(1))[0].round(3).tolist()
+        [-0.10000000149011612]
+    """
+    return _adam(lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay)
+
+
+def adamw_tx(
+    lr: Any = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    amsgrad: bool = False,
+    *,
+    maximize: bool = False,
+) -> optax.GradientTransformation:
+    """PyTorch's AdamW as a pure optax transformation; see :class:`AdamW` for the arguments."""
+    return _adam(lr, betas, eps, weight_decay, amsgrad, maximize, True)
+
+
+class Adam(Optimizer):
+    r"""Adam: steps scaled by running means of the gradient and of its square.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1)\,g_t, \qquad
+        v_t = \beta_2 v_{t-1} + (1 - \beta_2)\,g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma\,\frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    Args:
+        params: parameters, named parameters or groups; see :class:`Optimizer`.
+        lr: learning rate :math:`\gamma`. Changing ``param_groups[i]["lr"]`` never recompiles.
+        betas: :math:`(\beta_1, \beta_2)`.
+        eps: :math:`\epsilon`.
+        weight_decay: added to the gradient as :math:`\lambda\theta`.
+        amsgrad: divide by the largest second moment so far.
+        foreach: torch's kernel choice; only None or False.
+        maximize: go up the gradient instead of down.
+        capturable: torch's kernel choice; only False.
+        differentiable: likewise.
+        fused: likewise.
+        decoupled_weight_decay: subtract :math:`\gamma\lambda\theta` instead, as AdamW.
+
+    Raises:
+        ArgumentError: a hyper-parameter out of its range.
+
+    Examples:
+        >>> from funcnets import nn, optim
+        >>> optim.Adam(nn.Linear(2, 1).parameters()).param_groups[0]["betas"]
+        (0.9, 0.999)
+
+    References:
+        torch.optim.Adam; Kingma and Ba, 2014; Reddi et al., 2018
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        refuse_flags("Adam", foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused)
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults=defaults)
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        require(options["lr"] >= 0.0, "learning rate", options["lr"])
+        require(options["eps"] >= 0.0, "epsilon value", options["eps"])
+        require(options["weight_decay"] >= 0.0, "weight_decay value", options["weight_decay"])
+        betas_of(options)
+
+    def _transformation(self, group: Mapping[str, Any], lr: Any) -> optax.GradientTransformation:
+        return adam_tx(
+            lr,
+            group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            group["amsgrad"],
+            maximize=group["maximize"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+        )
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: :math:`\gamma\lambda\theta` is subtracted from the parameter.
+
+    Args:
+        params: parameters, named parameters or groups; see :class:`Optimizer`.
+        lr: learning rate.
+        betas: decay rates of the two moments.
+        eps: added to the denominator.
+        weight_decay: :math:`\lambda`.
+        amsgrad: divide by the largest second moment so far.
+        maximize: go up the gradient instead of down.
+        foreach: torch's kernel choice; only None or False.
+        capturable: torch's kernel choice; only False.
+        differentiable: likewise.
+        fused: likewise.
+
+    Raises:
+        ArgumentError: a hyper-parameter out of its range.
+
+    Examples:
+        >>> from funcnets import nn, optim
+        >>> optim.AdamW(nn.Linear(2, 1).parameters()).param_groups[0]["weight_decay"]
+        0.01
+
+    References:
+        torch.optim.AdamW; Loshchilov and Hutter, 2017
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )

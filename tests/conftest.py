@@ -1,0 +1,34 @@
+"""Strictness for every test: no implicit dtype promotion, no implicit rank broadcasting, warnings are errors."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# One compilation cache for all workers and runs; set before JAX is imported.
+_cache = pathlib.Path(__file__).parent.parent / ".jax_cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Four devices on one machine, for the sharding tests.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import jax
+import pytest
+
+import funcnets as fn
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same seed, and none leaves a frame behind."""
+    from funcnets.core import frame
+
+    fn.manual_seed(0)
+    yield
+    assert frame.current() is None
