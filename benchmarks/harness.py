@@ -21,7 +21,11 @@ def machine() -> str:
 
 
 def interleave(
-    contenders: dict[str, Callable[[], Any]], *, rounds: int = 60, target: float = 0.02, warmup: int = 5
+    contenders: dict[str, Callable[[], Any]],
+    *,
+    rounds: int = 60,
+    target: float = 0.02,
+    warmup: int = 5,
 ) -> dict[str, list[float]]:
     """Seconds per call of each contender, ``rounds`` times, in turn and in a changing order.
 
@@ -60,7 +64,10 @@ def interleave(
 def table(title: str, times: dict[str, list[float]]) -> str:
     """Median and quartiles in microseconds, and the median of the ratios to the first contender."""
     first = next(iter(times.values()))
-    lines = [title, f"  {'':24s} {'median us':>10s} {'quartiles':>19s} {'ratio':>7s} {'quartiles':>13s}"]
+    lines = [
+        title,
+        f"  {'':24s} {'median us':>10s} {'quartiles':>19s} {'ratio':>7s} {'quartiles':>13s}",
+    ]
     for name, values in times.items():
         q1, q2, q3 = (1e6 * q for q in statistics.quantiles(values, n=4))
         r1, r2, r3 = statistics.quantiles([v / f for v, f in zip(values, first, strict=True)], n=4)

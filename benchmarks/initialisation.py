@@ -32,7 +32,9 @@ QUESTIONS = {
 def measure(code: str) -> float:
     program = PREPARE + code + "\nprint(time.perf_counter() - start)"
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     return float(run.stdout.split()[-1])
 
 
@@ -43,7 +45,9 @@ def main(rounds: int = 5) -> None:
             times[name].append(measure(code))
     print("24 blocks, d = 256, 18.9 million parameters; seconds beyond the imports, a process each")
     for name, values in times.items():
-        print(f"  {name:34s} median {statistics.median(values):.3f}  min {min(values):.3f}  max {max(values):.3f}")
+        print(
+            f"  {name:34s} median {statistics.median(values):.3f}  min {min(values):.3f}  max {max(values):.3f}"
+        )
 
 
 if __name__ == "__main__":

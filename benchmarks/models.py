@@ -5,6 +5,7 @@ The hand-written forms use the same array functions, so that what is measured is
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ Params = dict[str, Any]
 class MLP(nn.Module):
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: jax.Array) -> jax.Array:
         *hidden, last = self.layers

@@ -62,18 +62,31 @@ def stateful(model: nn.Module, x: jax.Array, y: jax.Array) -> Callable[[], Any]:
     return lambda: step(x, y)
 
 
-def cases() -> dict[str, tuple[Callable[[], nn.Module], Any, tuple[int, ...], tuple[int, ...], Any]]:
+def cases() -> dict[
+    str, tuple[Callable[[], nn.Module], Any, tuple[int, ...], tuple[int, ...], Any]
+]:
     """Name to (model, forward by hand, input shape, output shape, arguments for the peers)."""
     tiny, deep = [8, 16, 32, 4], [16] * 49
     return {
         "MLP 8-16-32-4, batch 32": (
-            lambda: models.MLP(tiny), models.mlp_by_hand, (32, 8), (32, 4), ("mlp", tiny)
+            lambda: models.MLP(tiny),
+            models.mlp_by_hand,
+            (32, 8),
+            (32, 4),
+            ("mlp", tiny),
         ),
         "MLP 48 layers of 16, batch 32": (
-            lambda: models.MLP(deep), models.mlp_by_hand, (32, 16), (32, 16), ("mlp", deep)
+            lambda: models.MLP(deep),
+            models.mlp_by_hand,
+            (32, 16),
+            (32, 16),
+            ("mlp", deep),
         ),
         "transformer, 12 layers of 64, batch 4 x 32": (
-            lambda: models.Transformer(12, 64, 4), models.transformer_by_hand(4), (4, 32, 64), (4, 32, 64),
+            lambda: models.Transformer(12, 64, 4),
+            models.transformer_by_hand(4),
+            (4, 32, 64),
+            (4, 32, 64),
             ("transformer", (12, 64, 4)),
         ),
     }
@@ -92,7 +105,11 @@ def main(rounds: int = 60) -> None:
             "funcnets, pure": pure(model, params, x, y),
             "funcnets, stateful": stateful(model, x, y),
         } | {name: make_peer(sizes, x, y, RATE) for name, make_peer in peers.installed().items()}
-        print("\n" + harness.table(f"{title}: Adam step", harness.interleave(contenders, rounds=rounds)), flush=True)
+        print(
+            "\n"
+            + harness.table(f"{title}: Adam step", harness.interleave(contenders, rounds=rounds)),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

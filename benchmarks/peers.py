@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +31,18 @@ def nnx_step(sizes: Any, x: jax.Array, y: jax.Array, rate: float) -> Callable[[]
     class Block(nnx.Module):
         def __init__(self, width: int, heads: int, rngs: nnx.Rngs) -> None:
             self.heads = heads
-            self.norm1, self.norm2 = nnx.LayerNorm(width, rngs=rngs), nnx.LayerNorm(width, rngs=rngs)
-            self.qkv, self.proj = nnx.Linear(width, 3 * width, rngs=rngs), nnx.Linear(width, width, rngs=rngs)
-            self.up, self.down = nnx.Linear(width, 4 * width, rngs=rngs), nnx.Linear(4 * width, width, rngs=rngs)
+            self.norm1, self.norm2 = (
+                nnx.LayerNorm(width, rngs=rngs),
+                nnx.LayerNorm(width, rngs=rngs),
+            )
+            self.qkv, self.proj = (
+                nnx.Linear(width, 3 * width, rngs=rngs),
+                nnx.Linear(width, width, rngs=rngs),
+            )
+            self.up, self.down = (
+                nnx.Linear(width, 4 * width, rngs=rngs),
+                nnx.Linear(4 * width, width, rngs=rngs),
+            )
 
         def __call__(self, x: jax.Array) -> jax.Array:
             x = x + self.proj(attend(self.qkv(self.norm1(x)), self.heads))
@@ -42,7 +52,7 @@ def nnx_step(sizes: Any, x: jax.Array, y: jax.Array, rate: float) -> Callable[[]
         def __init__(self, rngs: nnx.Rngs) -> None:
             kind, shape = sizes
             if kind == "mlp":
-                layers = [nnx.Linear(a, b, rngs=rngs) for a, b in zip(shape, shape[1:], strict=False)]
+                layers = [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(shape)]
                 self.norm = None
             else:
                 depth, width, heads = shape
@@ -106,8 +116,10 @@ def equinox_step(sizes: Any, x: jax.Array, y: jax.Array, rate: float) -> Callabl
             kind, shape = sizes
             if kind == "mlp":
                 keys = jax.random.split(key, len(shape) - 1)
-                pairs = zip(shape, shape[1:], strict=False)
-                self.layers = [eqx.nn.Linear(a, b, key=k) for (a, b), k in zip(pairs, keys, strict=True)]
+                pairs = itertools.pairwise(shape)
+                self.layers = [
+                    eqx.nn.Linear(a, b, key=k) for (a, b), k in zip(pairs, keys, strict=True)
+                ]
                 self.norm = None
             else:
                 depth, width, heads = shape
@@ -131,7 +143,9 @@ def equinox_step(sizes: Any, x: jax.Array, y: jax.Array, rate: float) -> Callabl
     @eqx.filter_jit(donate="all-except-first")
     def step(batch: Any, model: Any, memory: Any) -> Any:
         x, y = batch
-        loss, grads = eqx.filter_value_and_grad(lambda m: jnp.mean((jax.vmap(m)(x) - y) ** 2))(model)
+        loss, grads = eqx.filter_value_and_grad(lambda m: jnp.mean((jax.vmap(m)(x) - y) ** 2))(
+            model
+        )
         updates, memory = tx.update(grads, memory, model)
         return eqx.apply_updates(model, updates), memory, loss
 

@@ -1,8 +1,46 @@
-"""funcnets: define models as in PyTorch, compute with them as in JAX."""
+"""funcnets: define models as in PyTorch, compute with them as in JAX.
 
-from funcnets import core, init, nn, optim
+    import funcnets as fn
+    from funcnets import nn, optim
+    import funcnets.nn.functional as F
+
+``nn.Module`` is the base class of models. ``fn.functionalize(model)`` is its pure face; ``fn.jit``,
+``fn.value_and_grad`` and the other lifts are JAX's transformations for its stateful face.
+"""
+
+from importlib.metadata import version as _version
+
+from funcnets import core, errors, functional, init, layers, nn, optim
 from funcnets.core.jit import jit
 from funcnets.core.keys import child_key
 from funcnets.core.layer import Layer, functionalize, get_variables, set_variables
 from funcnets.core.lifts import checkpoint, eval_shape, grad, scan, value_and_grad, vmap
+from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
+
+__version__ = _version("funcnets")
+
+__all__ = [
+    "Layer",
+    "Module",
+    "checkpoint",
+    "child_key",
+    "core",
+    "errors",
+    "eval_shape",
+    "functional",
+    "functionalize",
+    "get_variables",
+    "grad",
+    "init",
+    "initial_seed",
+    "jit",
+    "layers",
+    "manual_seed",
+    "nn",
+    "optim",
+    "scan",
+    "set_variables",
+    "value_and_grad",
+    "vmap",
+]

@@ -44,7 +44,11 @@ def describe(value: Any) -> str:
     text = repr(value)
     if len(text) > 60:
         text = text[:57] + "..."
-    return text if isinstance(value, (bool, int, float, str, type(None))) else f"{type(value).__name__} {text}"
+    return (
+        text
+        if isinstance(value, (bool, int, float, str, type(None)))
+        else f"{type(value).__name__} {text}"
+    )
 
 
 def as_int(name: str, value: Any) -> int:
@@ -61,7 +65,13 @@ def positive(name: str, value: Any, *, minimum: int = 1) -> int:
     """``value`` as an int that is at least ``minimum``."""
     number = as_int(name, value)
     if number < minimum:
-        kind = "positive" if minimum == 1 else "non-negative" if minimum == 0 else f"at least {minimum}"
+        kind = (
+            "positive"
+            if minimum == 1
+            else "non-negative"
+            if minimum == 0
+            else f"at least {minimum}"
+        )
         raise ArgumentError(f"{name} must be {kind}, but got {number}")
     return number
 
@@ -73,7 +83,9 @@ def ntuple(name: str, value: Any, n: int, *, minimum: int | None = None) -> tupl
         if len(items) == 1:
             items = items * n
         if len(items) != n:
-            raise ArgumentError(f"{name} must be one integer or {n} of them, but got {len(items)}: {items}")
+            raise ArgumentError(
+                f"{name} must be one integer or {n} of them, but got {len(items)}: {items}"
+            )
     else:
         items = (as_int(name, value),) * n
     if minimum is not None:
@@ -93,7 +105,9 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
 def floating(name: str, x: Any) -> jax.Array:
     """``x`` if it is a floating point or complex array."""
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise DTypeError(f"{name} must be an array, but got {describe(x)}; wrap it in jnp.asarray(...)")
+        raise DTypeError(
+            f"{name} must be an array, but got {describe(x)}; wrap it in jnp.asarray(...)"
+        )
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise DTypeError(
             f"{name} must be a floating point array, but got {describe(x)}; "
@@ -118,7 +132,9 @@ def require_ndim(name: str, x: Any, allowed: Sequence[int], meaning: str) -> Non
     """Refuse an array whose rank is not among ``allowed``; ``meaning`` tells the expected shape."""
     if x.ndim not in allowed:
         ranks = " or ".join(f"{n}D" for n in allowed)
-        raise ShapeError(f"expected {ranks} {name} {meaning}, but got {x.ndim}D {name} {describe(x)}")
+        raise ShapeError(
+            f"expected {ranks} {name} {meaning}, but got {x.ndim}D {name} {describe(x)}"
+        )
 
 
 def channel_axis_check(name: str, x: Any, axis: int, expected: int, argument: str) -> None:

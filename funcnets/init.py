@@ -50,7 +50,15 @@ def standard_draw(base: str, key: jax.Array, shape: Shape, dtype: Any) -> jax.Ar
     """Uniform on [-1, 1) or standard normal. Half precisions are drawn in float32 and rounded."""
     if base == "uniform":
         return jax.random.uniform(key, tuple(shape), dtype, -1.0, 1.0)
-    return jax.random.normal(key, tuple(shape), dtype)
+    return rounded(jax.random.normal(key, tuple(shape), dtype))
+
+
+def rounded(x: jax.Array) -> jax.Array:
+    """``x``, with its rounding kept: XLA would merge two scalings, or a scaling and a shift, into one.
+
+    The last bits of an initial value would then depend on whether it was compiled.
+    """
+    return jnp.maximum(x, jnp.finfo(x.dtype).min)
 
 
 def draw_dtype(dtype: Any) -> Any:
@@ -68,6 +76,8 @@ class Initializer:
 
     #: Whether the value depends on the key; constants are made without one.
     needs_key: ClassVar[bool] = True
+    #: Whether somebody else may hold the array that a call returns, so that its memory is not ours.
+    shared: ClassVar[bool] = False
 
     def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         """Draw an array.
@@ -99,7 +109,11 @@ class Initializer:
 def finish(drawn: Any, scale: float, shift: float) -> Any:
     """Scale, then shift only if there is something to shift: see the module's docstring on bits."""
     scaled = drawn * np.asarray(scale, drawn.dtype)
-    return scaled if shift == 0 else scaled + np.asarray(shift, drawn.dtype)
+    if shift == 0:
+        return scaled
+    return (rounded(scaled) if isinstance(drawn, jax.Array) else scaled) + np.asarray(
+        shift, drawn.dtype
+    )
 
 
 def is_affine(rule: Any) -> bool:
@@ -126,6 +140,7 @@ class Given(Initializer):
     """The value of a ``Parameter(array)``: always this array. Equal only to itself."""
 
     needs_key: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
 
     def __init__(self, array: Any) -> None:
         object.__setattr__(self, "array", array)
@@ -133,12 +148,15 @@ class Given(Initializer):
     def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         return jnp.asarray(self.array, dtype)  # pyright: ignore[reportAttributeAccessIssue]
 
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)
 class FromFunction(Initializer):
+    shared: ClassVar[bool] = True
     function: Callable[..., Any]
 
     def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
@@ -224,7 +242,9 @@ class Dirac(Initializer):
         if len(shape) not in (3, 4, 5):
             raise ShapeError(f"dirac needs a convolution's 3D to 5D shape, but got {tuple(shape)}")
         if shape[0] % self.groups:
-            raise ArgumentError(f"dirac: {shape[0]} output channels are not divisible by {self.groups} groups")
+            raise ArgumentError(
+                f"dirac: {shape[0]} output channels are not divisible by {self.groups} groups"
+            )
         per_group = shape[0] // self.groups
         value = np.zeros(tuple(shape), np.float32)
         centre = tuple(size // 2 for size in shape[2:])
@@ -305,7 +325,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return _GAINS[nonlinearity]
     slope = 0.01 if param is None else param
     if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-        raise ArgumentError(f"the negative slope of leaky_relu must be a number, but got {describe(param)}")
+        raise ArgumentError(
+            f"the negative slope of leaky_relu must be a number, but got {describe(param)}"
+        )
     return math.sqrt(2.0 / (1 + slope**2))
 
 
@@ -403,7 +425,9 @@ def xavier_normal(gain: float = 1.0) -> Initializer:
     return Scaled("normal", float(gain), "fan_avg")
 
 
-def kaiming_uniform(a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Initializer:
+def kaiming_uniform(
+    a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Initializer:
     r"""Uniform on :math:`[-b, b)`, :math:`b = \text{gain}\sqrt{3 / \text{fan}}`.
 
     Args:
@@ -421,7 +445,9 @@ def kaiming_uniform(a: float = 0, mode: str = "fan_in", nonlinearity: str = "lea
     return Scaled("uniform", calculate_gain(nonlinearity, a), mode)
 
 
-def kaiming_normal(a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Initializer:
+def kaiming_normal(
+    a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+) -> Initializer:
     r"""Normal with :math:`\sigma = \text{gain} / \sqrt{\text{fan}}`.
 
     Args:
@@ -455,7 +481,9 @@ class TruncNormal(Initializer):
         return jnp.clip(finish(drawn, self.std, self.mean), self.a, self.b).astype(dtype)
 
 
-def trunc_normal(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Initializer:
+def trunc_normal(
+    mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
+) -> Initializer:
     r"""Normal, drawn again outside of :math:`[a, b]` (torch.nn.init.trunc_normal_).
 
     Args:
@@ -468,7 +496,9 @@ def trunc_normal(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float 
         ArgumentError: ``std`` is not positive or ``a >= b``.
     """
     if std <= 0 or a >= b:
-        raise ArgumentError(f"trunc_normal needs std > 0 and a < b, but got std={std}, a={a}, b={b}")
+        raise ArgumentError(
+            f"trunc_normal needs std > 0 and a < b, but got std={std}, a={a}, b={b}"
+        )
     return TruncNormal(float(mean), float(std), float(a), float(b))
 
 
@@ -513,7 +543,7 @@ class Sparse(Initializer):
         if len(shape) != 2:
             raise ShapeError(f"sparse needs a 2D shape, but got {tuple(shape)}")
         values, order = jax.random.split(key)
-        drawn = standard_draw("normal", values, shape, draw_dtype(dtype)) * self.std
+        drawn = finish(standard_draw("normal", values, shape, draw_dtype(dtype)), self.std, 0.0)
         rank = jnp.argsort(jax.random.uniform(order, tuple(shape)), axis=0)
         return jnp.where(rank < math.ceil(self.sparsity * shape[0]), 0, drawn).astype(dtype)
 

@@ -37,7 +37,9 @@ def make(spec: Any, rng: np.random.Generator) -> Any:
     """The NumPy value of a spec; structures are made element by element."""
     if isinstance(spec, Spec):
         return spec.make(rng)
-    if isinstance(spec, (tuple, list)) and any(isinstance(s, (Spec, tuple, list, np.ndarray)) for s in spec):
+    if isinstance(spec, (tuple, list)) and any(
+        isinstance(s, (Spec, tuple, list, np.ndarray)) for s in spec
+    ):
         return type(spec)(make(s, rng) for s in spec)
     return spec
 
@@ -114,7 +116,9 @@ def build(case: Case) -> tuple[Any, Any]:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = getattr(torch.nn, case.name)(*tree_map(to_torch, case.args), **tree_map(to_torch, case.kwargs))
+        theirs = getattr(torch.nn, case.name)(
+            *tree_map(to_torch, case.args), **tree_map(to_torch, case.kwargs)
+        )
         ours = getattr(nn, case.name)(*tree_map(to_jax, case.args), **tree_map(to_jax, case.kwargs))
     # Away from the trivial starting values (zero biases, unit scales), which would hide mistakes.
     with torch.no_grad():
@@ -129,7 +133,11 @@ def build(case: Case) -> tuple[Any, Any]:
 def run_torch(theirs: Any, args: tuple, kwargs: dict, gradients: bool) -> tuple[Any, Any, Any]:
     """``(outputs, gradients of parameters by name, gradients of float inputs)`` of the last call."""
     tensors, keywords = tree_map(to_torch, args), tree_map(to_torch, kwargs)
-    floats = [t for t in leaves((tensors, keywords)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+    floats = [
+        t
+        for t in leaves((tensors, keywords))
+        if isinstance(t, torch.Tensor) and t.is_floating_point()
+    ]
     for t in floats if gradients else ():
         t.requires_grad_(True)
     with warnings.catch_warnings():
@@ -137,7 +145,11 @@ def run_torch(theirs: Any, args: tuple, kwargs: dict, gradients: bool) -> tuple[
         out = theirs(*tensors, **keywords)
     if not gradients:
         return out, {}, []
-    total = sum((o * weights_like(o)).sum() for o in leaves(out) if isinstance(o, torch.Tensor) and o.requires_grad)
+    total = sum(
+        (o * weights_like(o)).sum()
+        for o in leaves(out)
+        if isinstance(o, torch.Tensor) and o.requires_grad
+    )
     parameters = {}
     if isinstance(theirs, torch.nn.Module):
         theirs.zero_grad()
@@ -149,12 +161,22 @@ def run_torch(theirs: Any, args: tuple, kwargs: dict, gradients: bool) -> tuple[
 
 def weights_like(o: Any) -> Any:
     """Fixed weights for a scalar out of an output, so that every element's gradient is seen."""
-    w = np.cos(np.arange(int(np.prod(tuple(o.shape)))) + 0.5).astype(np.float32).reshape(tuple(o.shape))
-    return torch.from_numpy(w).to(o.dtype) if isinstance(o, torch.Tensor) else jnp.asarray(w, o.dtype)
+    w = (
+        np.cos(np.arange(int(np.prod(tuple(o.shape)))) + 0.5)
+        .astype(np.float32)
+        .reshape(tuple(o.shape))
+    )
+    return (
+        torch.from_numpy(w).to(o.dtype) if isinstance(o, torch.Tensor) else jnp.asarray(w, o.dtype)
+    )
 
 
 def scalar(out: Any) -> jax.Array:
-    parts = [jnp.sum(o * weights_like(o)) for o in jax.tree.leaves(out) if jnp.issubdtype(o.dtype, jnp.floating)]
+    parts = [
+        jnp.sum(o * weights_like(o))
+        for o in jax.tree.leaves(out)
+        if jnp.issubdtype(o.dtype, jnp.floating)
+    ]
     return functools.reduce(jnp.add, [p.astype(jnp.float32) for p in parts])
 
 

@@ -13,7 +13,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "funcnets"
 FILES = sorted(PACKAGE.rglob("*.py"))
-OURS = sorted(p for d in ("funcnets", "tests", "benchmarks", "notebooks", "docs") for p in (ROOT / d).rglob("*.py"))
+OURS = sorted(
+    p
+    for d in ("funcnets", "tests", "benchmarks", "notebooks", "docs")
+    for p in (ROOT / d).rglob("*.py")
+)
 
 # A room may import the rooms of its own rank and below; core's rank lies above functional's, but it
 # imports nothing of it.
@@ -118,22 +122,44 @@ def test_no_class_is_written_three_times_for_three_ranks():
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and re.search(r"[123]d$", node.name):
-                body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+                body = [
+                    n
+                    for n in node.body
+                    if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
+                ]
                 statements = sum(1 for n in body for m in ast.walk(n) if isinstance(m, ast.stmt))
                 assert statements <= 8, f"{path.name}: {node.name} has {statements} statements"
 
 
 def test_import_loads_no_optional_dependency():
-    optional = ["torch", "flax", "equinox", "sklearn", "matplotlib", "tqdm", "rich", "orbax", "treescope", "pytest"]
+    optional = [
+        "torch",
+        "flax",
+        "equinox",
+        "sklearn",
+        "matplotlib",
+        "tqdm",
+        "rich",
+        "orbax",
+        "treescope",
+        "pytest",
+    ]
     code = f"import funcnets, sys; print([m for m in {optional!r} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"
 
 
 def test_nothing_tells_where_it_was_made():
-    words = re.compile(r"/work/|/tmp/|\bsession\b|\.library|pypi\.org|files\.pythonhosted|registry\.npmjs", re.IGNORECASE)
+    words = re.compile(
+        r"/work/|/tmp/|\bsession\b|\.library|pypi\.org|files\.pythonhosted|registry\.npmjs",
+        re.IGNORECASE,
+    )
     here = pathlib.Path(__file__)
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
     for name in filter(None, tracked):
         path = ROOT / name
         if path == here or path.suffix in (".png", ".ipynb") or not path.exists():

@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnets._args import describe
+from funcnets.errors import ShapeError
+
 __all__ = ["ArrayLike", "unwrap"]
 
 
@@ -22,6 +25,7 @@ class ArrayLike:
 
     data: Any
     shape: tuple[int, ...]
+    dtype: Any
 
     def item(self) -> Any:
         """The only element as a Python number."""
@@ -101,12 +105,44 @@ def _forward_operators() -> None:
         operator.__name__ = name
         return operator
 
-    arithmetic = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift divmod".split()
+    def inplace(name: str) -> Any:
+        def operator(self: ArrayLike, other: Any) -> Any:
+            result = getattr(self.data, name.replace("__i", "__", 1))(unwrap(other))
+            if result is NotImplemented:
+                return result
+            if result.shape != self.shape or result.dtype != self.dtype:
+                raise ShapeError(
+                    f"an in-place operation keeps shape and dtype: {describe(self)} would become {describe(result)}"
+                )
+            self.data = result
+            return self
+
+        operator.__name__ = name
+        return operator
+
+    arithmetic = [
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+        "divmod",
+    ]
     for name in [n for op in arithmetic for n in (f"__{op}__", f"__r{op}__")]:
         setattr(ArrayLike, name, binary(name))
-    for name in "__lt__ __le__ __gt__ __ge__ __eq__ __ne__".split():
+    for op in arithmetic[:-1]:  # there is no in-place divmod
+        setattr(ArrayLike, f"__i{op}__", inplace(f"__i{op}__"))
+    for name in ["__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"]:
         setattr(ArrayLike, name, binary(name))
-    for name in "__neg__ __pos__ __abs__ __invert__".split():
+    for name in ["__neg__", "__pos__", "__abs__", "__invert__"]:
         setattr(ArrayLike, name, unary(name))
 
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from funcnets._args import describe, positive, resolve_dtype
 from funcnets.core import frame as frames
-from funcnets.core.arraylike import ArrayLike, unwrap
+from funcnets.core.arraylike import ArrayLike
+from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.keys import ticket_keys
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
@@ -96,7 +97,14 @@ class Cell(ArrayLike):
     """Shape, dtype, initializer and, once asked for, a value. Use :class:`Parameter` or :class:`Buffer`."""
 
     __slots__ = (
-        "__dict__", "__weakref__", "_dtype", "_lent", "_placement", "_shape", "_ticket", "_value",
+        "__dict__",
+        "__weakref__",
+        "_dtype",
+        "_lent",
+        "_placement",
+        "_shape",
+        "_ticket",
+        "_value",
         "initializer",
     )
 
@@ -113,6 +121,7 @@ class Cell(ArrayLike):
         device: Any = None,
     ) -> None:
         kind = type(self).__name__
+        dtype = None if dtype is None else available(dtype)
         self._placement = placement(device)
         self._value: jax.Array | None = None
         self._lent = False
@@ -125,7 +134,9 @@ class Cell(ArrayLike):
         if is_shape(shape_or_array):
             self._shape = tuple(positive("a dimension", d, minimum=0) for d in shape_or_array)
             self._dtype = resolve_dtype(dtype)
-            self.initializer: Initializer = zeros() if initializer is None else initializer_from(initializer)
+            self.initializer: Initializer = (
+                zeros() if initializer is None else initializer_from(initializer)
+            )
             return
         if isinstance(shape_or_array, (bool, int, str)) or not (
             isinstance(shape_or_array, float) or hasattr(shape_or_array, "__array__")
@@ -135,7 +146,9 @@ class Cell(ArrayLike):
                 "for one number write jnp.asarray(number)"
             )
         if initializer is not None:
-            raise ArgumentError(f"{kind} got an array and an initializer: pass a shape with the initializer")
+            raise ArgumentError(
+                f"{kind} got an array and an initializer: pass a shape with the initializer"
+            )
         array = as_array(shape_or_array, dtype)
         refuse_tracer(array, f"creating a {kind} from a traced array")
         self._shape, self._dtype = array.shape, array.dtype
@@ -240,8 +253,13 @@ class Cell(ArrayLike):
 
     def convert(self, dtype: Any = None, device: Any = None) -> None:
         """Change dtype or placement, of the value if there is one."""
-        if dtype is not None and jnp.dtype(dtype) != self._dtype:
-            self._dtype = jnp.dtype(dtype)
+        changes = dtype is not None and jnp.dtype(dtype) != self._dtype
+        if (changes or device is not None) and frames.current() is not None:
+            raise StateLeakError(
+                "dtype or placement was changed inside a call: convert the module outside"
+            )
+        if changes:
+            self._dtype = available(dtype)
             Version.structure += 1
             if self._value is not None:
                 self._set(self._value.astype(self._dtype), lent=False)
@@ -266,7 +284,9 @@ class Cell(ArrayLike):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        names = [s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"]
+        names = [
+            s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"
+        ]
         return {"slots": {n: getattr(self, n) for n in names}, "dict": dict(self.__dict__)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -412,52 +432,4 @@ def materialise(cells: Iterable[Cell]) -> None:
         keys = ticket_keys([c._ticket for c in missing])
         values = draw([(c.initializer, c._shape, c._dtype) for c in missing], keys)
         for cell, value in zip(missing, values, strict=True):
-            if not isinstance(value, jax.Array):
-                value = jnp.asarray(value, cell._dtype)
-            if value.shape != cell._shape:
-                raise ArgumentError(
-                    f"the initializer {cell.initializer} gave shape {value.shape} for a cell of shape {cell._shape}"
-                )
-            cell._set(value, lent=isinstance(cell.initializer, Given))
-
-
-def placement(device: Any) -> Any:
-    """A ``jax.Device`` or ``Sharding``, out of one or out of a platform name such as ``"cpu"``."""
-    if device is None or isinstance(device, (jax.Device, jax.sharding.Sharding)):
-        return device
-    if isinstance(device, str):
-        name, _, index = device.partition(":")
-        name = "gpu" if name == "cuda" else name
-        try:
-            return jax.devices(name)[int(index or 0)]
-        except (RuntimeError, IndexError, ValueError):
-            known = sorted({f"{d.platform}:{d.id}" for d in jax.devices()})
-            raise ArgumentError(f"there is no device {device!r}; this process has {', '.join(known)}") from None
-    raise ArgumentError(f"device must be a jax.Device, a Sharding or a name like 'cpu:0', but got {describe(device)}")
-
-
-def as_array(value: Any, dtype: Any) -> jax.Array:
-    """``value`` as a ``jax.Array``: JAX and NumPy arrays, numbers, cells and torch tensors."""
-    value = unwrap(value)
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch
-        value = from_torch(value)
-    return jnp.asarray(value, dtype)
-
-
-def from_torch(tensor: Any) -> np.ndarray:
-    """A torch tensor's numbers; bfloat16, which NumPy lacks, passes through its bits."""
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        bits = tensor.contiguous().view(getattr(__import__("torch"), "int16")).numpy()
-        return bits.view(jnp.bfloat16)
-    return tensor.numpy()
-
-
-def refuse_tracer(value: Any, action: str) -> None:
-    """Refuse to keep a tracer where it outlives its trace."""
-    if isinstance(value, jax.core.Tracer):
-        raise StateLeakError(
-            f"{action} inside a raw JAX transformation (jax.jit, jax.grad, jax.vmap, ...) would leave a "
-            f"tracer behind: {describe(jax.ShapeDtypeStruct(value.shape, value.dtype))}. Use fn.jit, fn.grad or "
-            "fn.vmap, which put the value back afterwards, or the pure face: fn.functionalize(model)"
-        )
+            cell._set(value, lent=cell.initializer.shared)

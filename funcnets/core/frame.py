@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.core import Tracer, eval_context
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core.keys import name_hash
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "current", "running"]
 
-_current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("funcnets_frame", default=None)
+_current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar(
+    "funcnets_frame", default=None
+)
 
 #: The trace state outside of every JAX transformation.
-with jax.core.eval_context():
+with eval_context():
     CLEAN = get_opaque_trace_state()
 
 #: How the modes are decided: each module's own flag, or the ``training=`` of a pure call.
@@ -53,8 +56,18 @@ class Frame:
     """One running call: values of cells, what was written, the mode, and a source of keys."""
 
     __slots__ = (
-        "_counts", "_key", "_paths", "_rng", "_token", "_trees", "mode", "rooted", "unknown", "used",
-        "values", "written",
+        "_counts",
+        "_key",
+        "_paths",
+        "_rng",
+        "_token",
+        "_trees",
+        "mode",
+        "rooted",
+        "unknown",
+        "used",
+        "values",
+        "written",
     )
 
     def __init__(
@@ -88,7 +101,10 @@ class Frame:
         """The array of ``cell`` in this call."""
         value = self.values.get(cell)
         if value is None:
-            value = self.values[cell] = self.unknown(cell)
+            value = self.unknown(cell)
+            # A tracer that was made in a deeper trace must not be met again outside of that.
+            if not isinstance(value, Tracer) or get_opaque_trace_state() == self._token:
+                self.values[cell] = value
         return value
 
     def write(self, cell: Cell, value: Any, what: str) -> None:
@@ -156,6 +172,7 @@ class Frame:
 
     def fork_key(self, what: str) -> jax.Array:
         """A key for a child frame, drawn before its transformation begins."""
+        self.check_depth(f"drawing a random key for {what}")
         return self._derive("lift", what)
 
     def _derive(self, path: str, what: str) -> jax.Array:

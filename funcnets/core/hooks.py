@@ -122,7 +122,9 @@ class Hooks:
             output = self.forward(*args, **kwargs)
             for number, (hook, with_kwargs, _) in list(self._forward_hooks.items()):
                 called.add(number)
-                changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+                changed = (
+                    hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+                )
                 if changed is not None:
                     output = changed
         except Exception:

@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core import frame as frames
@@ -109,7 +110,13 @@ class _Traced(BaseException):
 class Jitted:
     """A function compiled by :func:`jit`, with its programs."""
 
-    def __init__(self, fun: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...], donate: bool) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        numbers: tuple[int, ...],
+        names: tuple[str, ...],
+        donate: bool,
+    ) -> None:
         functools.update_wrapper(self, fun)
         self._fun, self._numbers, self._names, self._donate = fun, numbers, names, donate
         self._special = bool(numbers or names)
@@ -155,7 +162,9 @@ class Jitted:
             [_Static(a) if i in static else a for i, a in enumerate(args)],
             {k: _Static(v) if k in self._names else v for k, v in kwargs.items()},
         )
-        leaves, structure = jax.tree.flatten(marked, is_leaf=lambda x: isinstance(x, (Stateful, _Static)))
+        leaves, structure = jax.tree.flatten(
+            marked, is_leaf=lambda x: isinstance(x, (Stateful, _Static))
+        )
         fixed = tuple((i, x) for i, x in enumerate(leaves) if isinstance(x, (Stateful, _Static)))
         places = [i for i, x in enumerate(leaves) if not isinstance(x, (Stateful, _Static))]
 
@@ -172,7 +181,9 @@ class Jitted:
 
     def _find(self, key: Any, call: Callable[..., Any]) -> _Program:
         """The program for the present structure, made if there is none."""
-        for program in self._programs.setdefault(key, []):
+        programs = self._programs.setdefault(key, [])
+        programs[:] = [p for p in programs if p.fingerprint]  # without those whose trace failed
+        for program in programs:
             if program.matches():
                 program.version = Version.structure
                 self._last = program
@@ -182,7 +193,7 @@ class Jitted:
             if isinstance(fixed, Stateful):
                 roots[fixed] = None
         program = _Program(key, call, list(roots), self._donate)
-        self._programs[key].append(program)
+        programs.append(program)
         self._last = program
         return program
 
@@ -203,7 +214,9 @@ class Jitted:
 class _Program:
     """One compiled version: which cells go in, which come out, and for which structure it holds."""
 
-    def __init__(self, key: Any, call: Callable[..., Any], roots: list[Stateful], donate: bool) -> None:
+    def __init__(
+        self, key: Any, call: Callable[..., Any], roots: list[Stateful], donate: bool
+    ) -> None:
         self.key, self.call, self.donate = key, call, donate
         self.version = self.lent = -1
         self.parts: list[Stateful] = []
@@ -288,7 +301,9 @@ class _Program:
         if not self.fingerprint:
             return False
         parts = dict.fromkeys(part for user in self.parts for part in user._parts())
-        return list(parts) == self.parts and [p._fingerprint() for p in self.parts] == self.fingerprint
+        return (
+            list(parts) == self.parts and [p._fingerprint() for p in self.parts] == self.fingerprint
+        )
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """One step: gather, call, put back."""
@@ -299,11 +314,13 @@ class _Program:
         box: list[Any] = []
         donated = [cell._value for cell in self.donated]
         try:
-            box.extend(map(self.compiled, (donated,), ([c._value for c in self.kept],), (args,), (kwargs,)))
+            box.extend(
+                map(self.compiled, (donated,), ([c._value for c in self.kept],), (args,), (kwargs,))
+            )
         finally:
             if box:
                 out, news = box[0]
-                if news and isinstance(news[0], jax.core.Tracer):
+                if news and isinstance(news[0], Tracer):
                     raise _Traced
                 for cell, value in zip(self.donated, news):
                     cell._value = value
@@ -319,7 +336,7 @@ class _Program:
         if self.donate:
             for cell in self.donated:
                 if cell._lent:
-                    cell._value = jnp.copy(cell._value)
+                    cell._value = jnp.copy(cell._value)  # pyright: ignore[reportArgumentType]
                     cell._lent = False
         self.lent = Version.lent
 
@@ -340,7 +357,11 @@ class _Static:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
+        return (
+            isinstance(other, _Static)
+            and type(self.value) is type(other.value)
+            and bool(self.value == other.value)
+        )
 
 
 #: Types of arguments that need no further look; the array type itself has no public name.
@@ -356,7 +377,9 @@ def _holds_more_than_arrays(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
         if not kwargs:
             return False
     leaves = jax.tree.leaves((args, kwargs))
-    _PLAIN.update(type(leaf) for leaf in args if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer))
+    _PLAIN.update(
+        type(leaf) for leaf in args if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
+    )
     return any(isinstance(leaf, Stateful) for leaf in leaves)
 
 
@@ -375,7 +398,9 @@ def _reachable(fun: Any, depth: int = 3) -> Iterator[Stateful]:
         yield from _reachable([fun.func, *fun.args, *fun.keywords.values()], depth)
     elif isinstance(fun, types.MethodType):
         owner = fun.__self__
-        yield from _reachable(owner if isinstance(owner, Stateful) else list(vars(owner).values()), depth)
+        yield from _reachable(
+            owner if isinstance(owner, Stateful) else list(vars(owner).values()), depth
+        )
         yield from _reachable(fun.__func__, depth)
     elif isinstance(fun, Jitted):
         yield from _reachable(fun._fun, depth)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from funcnets.errors import RngError
 
@@ -34,7 +35,9 @@ def name_hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
 
 
-def threefry2x32(keys: np.ndarray, high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def threefry2x32(
+    keys: np.ndarray, high: np.ndarray, low: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Threefry-2x32 (Salmon et al., 2011) in NumPy, bit for bit as ``jax.random`` computes it."""
     k0, k1 = keys[..., 0], keys[..., 1]
     schedule = (k0, k1, k0 ^ k1 ^ np.uint32(0x1BD11BDA))
@@ -95,7 +98,7 @@ def child_key(key: jax.Array, name: str) -> jax.Array:
 
 def host_key_data(key: jax.Array) -> np.ndarray | None:
     """The raw ``uint32[2]`` of a concrete Threefry key, or None if it must be handled by JAX."""
-    if isinstance(key, jax.core.Tracer) or str(jax.random.key_impl(key)) != "threefry2x32":
+    if isinstance(key, Tracer) or str(jax.random.key_impl(key)) != "threefry2x32":
         return None
     return np.asarray(jax.random.key_data(key))
 

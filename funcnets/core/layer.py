@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,8 @@ import numpy as np
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
-from funcnets.core.cell import Cell, as_array, materialise, refuse_tracer
+from funcnets.core.cell import Cell, materialise
+from funcnets.core.convert import as_array, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.frame import Frame, running
 from funcnets.core.keys import check_key, path_keys
@@ -96,7 +97,9 @@ def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[
         if path in given:
             shape = getattr(given[path], "shape", None)
             if shape is None:
-                problems.append(f"{path} must be an array of shape {cell.shape}, but is {describe(given[path])}")
+                problems.append(
+                    f"{path} must be an array of shape {cell.shape}, but is {describe(given[path])}"
+                )
             elif tuple(shape) != cell.shape:
                 problems.append(f"{path} must have shape {cell.shape}, but has {tuple(shape)}")
     if problems:
@@ -105,7 +108,10 @@ def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[
             f"{what} do not fit {module._get_name()}:\n    {listed}\n"
             "params holds what has requires_grad=True, state all the rest; functionalize again after changing that"
         )
-    return {cell: given[path] for path, cell in cells.items()}
+    return {
+        cell: value if isinstance(value := given[path], jax.Array) else as_array(value, None)
+        for path, cell in cells.items()
+    }
 
 
 # --- functionalize ----------------------------------------------------------------------------
@@ -209,19 +215,60 @@ def remember_tree(module: Module) -> None:
     _handed_out[module] = next(_clock)
 
 
-def cells_of_tree(tree: Tree, owned: set[Cell]) -> dict[Cell, Any] | None:
-    """The cell behind every entry of a tree of gradients, or None if no module's names fit.
+def cells_of_trees(trees: Sequence[Tree], owned: set[Cell]) -> list[dict[Cell, Any] | None]:
+    """The cell behind every entry of some trees of gradients; None for a tree that fits no module.
 
     Gradients are plain dicts, so that every JAX and optax function takes them. Which parameters they
-    belong to follows from their names and from the modules whose trees were handed out, the latest
-    first, among those that hold ``owned`` cells.
+    belong to follows from their names and shapes and from the modules whose trees were handed out,
+    among those that hold ``owned`` cells. Several modules that fit must be as many as the trees, which
+    then are theirs in the order of handing out, as ``fn.grad`` of several modules gives them.
+
+    Args:
+        trees: nested dicts of gradients.
+        owned: the cells that are looked for.
+
+    Returns:
+        One dict for every tree, or None in its place.
+
+    Raises:
+        TreeError: more modules fit than there are trees, or fewer.
     """
-    rows = dict(flatten(tree))
-    for module, _ in sorted(_handed_out.items(), key=lambda item: -item[1]):
-        trained, _ = cell_rows(module)
-        if trained.keys() == rows.keys() and not owned.isdisjoint(trained.values()):
-            return {cell: rows[path] for path, cell in trained.items()}
-    return None
+    rows = [dict(flatten(tree)) for tree in trees]
+    shapes = [{path: tuple(getattr(value, "shape", ())) for path, value in r.items()} for r in rows]
+    owners: dict[frozenset[tuple[str, tuple[int, ...]]], list[dict[str, Cell]]] = {}
+    for wanted in shapes:
+        fitting: list[dict[str, Cell]] = []
+        for module, _ in sorted(_handed_out.items(), key=lambda item: item[1]):
+            trained, _ = cell_rows(module)
+            if (
+                {path: cell.shape for path, cell in trained.items()} == wanted
+                and not owned.isdisjoint(trained.values())
+                and not any(_same_cells(trained, other) for other in fitting)
+            ):
+                fitting.append(trained)
+        owners[frozenset(wanted.items())] = fitting
+    found: list[dict[Cell, Any] | None] = []
+    alike = [frozenset(wanted.items()) for wanted in shapes]
+    for i, kind in enumerate(alike):
+        fitting, count = owners[kind], alike.count(kind)
+        if not fitting:
+            found.append(None)
+            continue
+        if len(fitting) != count:
+            listed = ", ".join(list(rows[i])[:4]) + (", ..." if len(rows[i]) > 4 else "")
+            raise TreeError(
+                f"{count} tree(s) of gradients with the names {listed} fit {len(fitting)} modules that hold parameters "
+                "of this optimizer: it cannot tell whose they are. Put the modules into one (nn.ModuleDict, say) and "
+                "differentiate that, or make the optimizer with named_parameters(prefix=...) of each and pass the "
+                "gradients under these prefixes"
+            )
+        trained = fitting[alike[:i].count(kind)]
+        found.append({cell: rows[i][path] for path, cell in trained.items()})
+    return found
+
+
+def _same_cells(one: dict[str, Cell], other: dict[str, Cell]) -> bool:
+    return all(one[path] is other[path] for path in one)
 
 
 # --- the stateful face's values ---------------------------------------------------------------

@@ -116,15 +116,22 @@ def value_and_grad(
     def lifted(*args: Any, **kwargs: Any) -> Any:
         for n in numbers:
             if not -len(args) <= n < len(args):
-                raise ArgumentError(f"argnums={argnums}, but the function was called with {len(args)} positional arguments")
+                raise ArgumentError(
+                    f"argnums={argnums}, but the function was called with {len(args)} positional arguments"
+                )
         positions = [n % len(args) for n in numbers]
         with _entered() as parent:
             rows = {n: _differentiable(args[n], n) for n in positions}
             cells = [cell for n in positions for cell in (rows[n] or {}).values()]
             if len(set(cells)) != len(cells):
-                raise ArgumentError("two of the modules to differentiate share a parameter: pass one module that holds both")
+                raise ArgumentError(
+                    "two of the modules to differentiate share a parameter: pass one module that holds both"
+                )
             inputs = [
-                args[n] if rows[n] is None else {path: parent.read(c) for path, c in rows[n].items()} for n in positions
+                args[n]
+                if rows[n] is None
+                else {path: parent.read(c) for path, c in (rows[n] or {}).items()}
+                for n in positions
             ]
             written: list[Cell] = []
 
@@ -135,12 +142,14 @@ def value_and_grad(
                         if rows[n] is None:
                             given[n] = value
                         else:
-                            values |= {cell: value[path] for path, cell in rows[n].items()}
+                            values |= {cell: value[path] for path, cell in (rows[n] or {}).items()}
                     child = parent.child(values, key)
                     with running(child):
                         out = fun(*given, **kwargs)
                     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
-                        raise DTypeError(f"with has_aux=True the function must return (scalar, aux), but gave {describe(out)}")
+                        raise DTypeError(
+                            f"with has_aux=True the function must return (scalar, aux), but gave {describe(out)}"
+                        )
                     value, aux = out if has_aux else (out, None)
                     written[:] = child.written
                     return value, (aux, list(child.written.values()))
@@ -150,7 +159,8 @@ def value_and_grad(
             (value, (aux, news)), gradients = _with_key(parent, run)
             parent.absorb(written, news)
             gradients = [
-                g if rows[n] is None else nest(g.items()) for n, g in zip(positions, gradients, strict=True)
+                g if rows[n] is None else nest(g.items())
+                for n, g in zip(positions, gradients, strict=True)
             ]
         out = (value, aux) if has_aux else value
         return out, gradients[0] if isinstance(argnums, int) else tuple(gradients)
@@ -172,7 +182,9 @@ def _differentiable(target: Any, position: int) -> dict[str, Cell] | None:
     return None
 
 
-def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """The gradient of ``fun`` with respect to modules or arrays; see :func:`value_and_grad`.
 
     Args:
@@ -206,7 +218,9 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
 # --- rematerialisation ------------------------------------------------------------------------
 
 
-def checkpoint(fun: Callable[..., Any], *, policy: Callable[..., bool] | None = None, prevent_cse: bool = True) -> Callable[..., Any]:
+def checkpoint(
+    fun: Callable[..., Any], *, policy: Callable[..., bool] | None = None, prevent_cse: bool = True
+) -> Callable[..., Any]:
     """A module or function whose activations are computed again in the backward pass, not stored.
 
     Args:
@@ -298,9 +312,13 @@ def scan(
     References:
         jax.lax.scan
     """
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(xs)} | ({length} if length is not None else set())
+    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(xs)} | (
+        {length} if length is not None else set()
+    )
     if len(sizes) != 1:
-        raise ArgumentError(f"scan needs xs of one common length, or length=, but got lengths {sorted(sizes)}")
+        raise ArgumentError(
+            f"scan needs xs of one common length, or length=, but got lengths {sorted(sizes)}"
+        )
     steps = sizes.pop()
     with _entered() as parent:
         carried: list[Cell] = []
@@ -372,7 +390,9 @@ def vmap(
         axes = in_axes
         if isinstance(in_axes, (tuple, list)):
             if len(in_axes) != len(args):
-                raise ArgumentError(f"in_axes has {len(in_axes)} entries for {len(args)} positional arguments")
+                raise ArgumentError(
+                    f"in_axes has {len(in_axes)} entries for {len(args)} positional arguments"
+                )
             axes = tuple(in_axes[i] for i in mapped)
         else:
             axes = (in_axes,) * len(mapped)
@@ -392,7 +412,11 @@ def vmap(
                     return out, [_over_examples(value, name) for value in child.written.values()]
 
                 transformed = jax.vmap(
-                    pure, in_axes=(axes, 0), out_axes=(out_axes, None), axis_name=name, axis_size=axis_size
+                    pure,
+                    in_axes=(axes, 0),
+                    out_axes=(out_axes, None),
+                    axis_name=name,
+                    axis_size=axis_size,
                 )
                 return transformed(tuple(args[i] for i in mapped), kwargs)
 
@@ -437,7 +461,11 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         jax.eval_shape
     """
     leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
-    places = [i for i, leaf in enumerate(leaves) if _is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)]
+    places = [
+        i
+        for i, leaf in enumerate(leaves)
+        if _is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    ]
 
     def pure(arrays: list[Any]) -> Any:
         filled = list(leaves)
@@ -445,7 +473,10 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             filled[place] = array
         new_args, new_kwargs = jax.tree.unflatten(structure, filled)
         # Zeros under a trace are a description, not memory.
-        frame = Frame(lambda cell: jnp.zeros(cell.shape, cell.dtype), rng=lambda _frame, _what: jax.random.key(0))
+        frame = Frame(
+            lambda cell: jnp.zeros(cell.shape, cell.dtype),
+            rng=lambda _frame, _what: jax.random.key(0),
+        )
         with running(frame):
             return fun(*new_args, **new_kwargs)
 

@@ -8,22 +8,30 @@ in ``core/state_dict.py``, hooks are in ``core/hooks.py``, text is in ``core/pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
-from funcnets.core.cell import Buffer, Cell, Parameter, Version, as_array, placement, refuse_tracer
+from funcnets.core.cell import Buffer, Cell, Parameter, Version
+from funcnets.core.convert import as_array, placement, refuse_tracer
 from funcnets.core.frame import Frame, running
 from funcnets.core.hooks import Hooks
 from funcnets.core.printing import ModuleText, describe_call
 from funcnets.core.random import advance, stream
 from funcnets.core.state_dict import StateDict
 from funcnets.core.tree import Tree, TreeNameError
-from funcnets.errors import ArgumentError, DTypeError, ModuleAccessError, StateLeakError, UnsupportedError
+from funcnets.errors import (
+    ArgumentError,
+    DTypeError,
+    ModuleAccessError,
+    StateLeakError,
+    UnsupportedError,
+)
 
 __all__ = ["Module"]
 
@@ -95,7 +103,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
             self.register_parameter(name, None)
         elif name in self._modules:
             if value is not None:
-                raise DTypeError(f"cannot assign {describe(value)} as child module '{name}' (a Module or None expected)")
+                raise DTypeError(
+                    f"cannot assign {describe(value)} as child module '{name}' (a Module or None expected)"
+                )
             self.register_module(name, None)
         elif name in self._buffers:
             self._assign_buffer(name, value)
@@ -111,8 +121,14 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         if value is None or cell is None:
             self.register_buffer(name, value, cell is None or cell.persistent)
             return
-        if not (isinstance(value, jax.Array) or hasattr(value, "__array__") or isinstance(value, (int, float))):
-            raise DTypeError(f"cannot assign {describe(value)} as buffer '{name}' (an array or None expected)")
+        if not (
+            isinstance(value, jax.Array)
+            or hasattr(value, "__array__")
+            or isinstance(value, (int, float))
+        ):
+            raise DTypeError(
+                f"cannot assign {describe(value)} as buffer '{name}' (an array or None expected)"
+            )
         if frame is not None:
             frame.write(cell, as_array(value, None), f"buffer '{name}'")
             return
@@ -120,7 +136,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def _assign_plain(self, name: str, value: Any) -> None:
         for leaf in jax.tree.leaves(value) if isinstance(value, (list, tuple, dict)) else (value,):
-            if isinstance(leaf, jax.core.Tracer):
+            if isinstance(leaf, Tracer):
                 raise StateLeakError(
                     f"storing a tracer in the plain attribute '{name}' of {type(self).__name__}: it would outlive "
                     "its trace. Return it, or make it state: self.register_buffer(...) in __init__ and then "
@@ -155,7 +171,13 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         object.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
-        names = {*dir(type(self)), *self.__dict__, *self._parameters, *self._buffers, *self._modules}
+        names = {
+            *dir(type(self)),
+            *self.__dict__,
+            *self._parameters,
+            *self._buffers,
+            *self._modules,
+        }
         return sorted(n for n in names if n and not n[0].isdigit())
 
     # --- registration -------------------------------------------------------------------------
@@ -176,7 +198,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         """Add a parameter, or None as the place of one that is switched off (a bias, say)."""
         self._check_name("parameter", name, self._parameters)
         if param is not None and not isinstance(param, Parameter):
-            raise DTypeError(f"cannot assign {describe(param)} to parameter '{name}' (nn.Parameter or None required)")
+            raise DTypeError(
+                f"cannot assign {describe(param)} to parameter '{name}' (nn.Parameter or None required)"
+            )
         Version.structure += 1
         self._parameters[name] = param
 
@@ -190,8 +214,12 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         """
         self._check_name("buffer", name, self._buffers)
         if tensor is not None and not isinstance(tensor, Buffer):
-            if not (hasattr(tensor, "__array__") or isinstance(tensor, float)) or isinstance(tensor, Parameter):
-                raise DTypeError(f"cannot assign {describe(tensor)} to buffer '{name}' (an array or None required)")
+            if not (hasattr(tensor, "__array__") or isinstance(tensor, float)) or isinstance(
+                tensor, Parameter
+            ):
+                raise DTypeError(
+                    f"cannot assign {describe(tensor)} to buffer '{name}' (an array or None required)"
+                )
             tensor = Buffer(tensor)
         if tensor is not None:
             tensor.persistent = persistent
@@ -223,7 +251,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
     def training(self, mode: bool) -> None:
         if mode != self._training:
             if frames.current() is not None:
-                raise StateLeakError("the mode was changed inside a call: call train() or eval() outside")
+                raise StateLeakError(
+                    "the mode was changed inside a call: call train() or eval() outside"
+                )
             Version.structure += 1
         object.__setattr__(self, "_training", mode)
 
@@ -268,7 +298,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         for arg in args:
             if hasattr(arg, "dtype") and hasattr(arg, "shape"):
                 dtype = arg.dtype
-            elif isinstance(arg, (str, jax.Device, jax.sharding.Sharding)) and not _is_dtype_name(arg):
+            elif isinstance(arg, (str, jax.Device, jax.sharding.Sharding)) and not _is_dtype_name(
+                arg
+            ):
                 device = arg
             else:
                 dtype = arg
@@ -276,9 +308,13 @@ class Module(Tree, Hooks, StateDict, ModuleText):
             try:
                 dtype = jnp.dtype(dtype)
             except TypeError:
-                raise DTypeError(f"to() takes a dtype, a device or a Sharding, but got {describe(dtype)}") from None
+                raise DTypeError(
+                    f"to() takes a dtype, a device or a Sharding, but got {describe(dtype)}"
+                ) from None
             if not jnp.issubdtype(dtype, jnp.inexact):
-                raise DTypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got {dtype}")
+                raise DTypeError(
+                    f"nn.Module.to only accepts floating point or complex dtypes, but got {dtype}"
+                )
         device = placement(device)
         for _, cell in self._cells():
             converts = dtype is not None and jnp.issubdtype(cell.dtype, jnp.floating)
@@ -291,8 +327,10 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def double(self) -> Self:
         """Convert floating point parameters and buffers to float64 (needs ``jax_enable_x64``)."""
-        if not jax.config.jax_enable_x64:
-            raise DTypeError('float64 needs jax.config.update("jax_enable_x64", True) before double()')
+        if not jax.config.read("jax_enable_x64"):
+            raise DTypeError(
+                'float64 needs jax.config.update("jax_enable_x64", True) before double()'
+            )
         return self.to(jnp.float64)
 
     def half(self) -> Self:
@@ -319,7 +357,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation; every subclass defines it."""
-        raise UnsupportedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+        raise UnsupportedError(
+            f'Module [{type(self).__name__}] is missing the required "forward" function'
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run hooks and ``forward`` in the current frame, or in one of the call's own."""
@@ -375,7 +415,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compilation is a function's property here: this raises and says so."""
-        raise UnsupportedError("use fn.jit on the function that calls the model: step = fn.jit(lambda x: model(x))")
+        raise UnsupportedError(
+            "use fn.jit on the function that calls the model: step = fn.jit(lambda x: model(x))"
+        )
 
 
 def _is_dtype_name(arg: Any) -> bool:

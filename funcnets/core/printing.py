@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from funcnets._args import describe
 
@@ -83,7 +83,7 @@ class _Format:
 
 class _ComplexFormat:
     def __init__(self, values: np.ndarray) -> None:
-        self.real, self.imag = _Format(values.real), _Format(values.imag)
+        self.real, self.imag = _Format(np.real(values)), _Format(np.imag(values))
         self.width = self.real.width + self.imag.width + 1
 
     def __call__(self, value: Any) -> str:
@@ -164,7 +164,7 @@ def cell_text(cell: Any) -> str:
     value = cell.data
     parameter = hasattr(cell, "requires_grad_")
     head = "Parameter containing:\n" if parameter else ""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return f"{head}tensor(..., size={_size(cell.shape)}, dtype={cell.dtype})"
     return head + array_text(value, suffixes=("requires_grad=True",) if cell.requires_grad else ())
 
@@ -177,12 +177,18 @@ def describe_call(error: BaseException, module: Any, frame: Any, args: Any, kwar
     if getattr(error, "_funcnets_noted", False):
         return
     try:
-        path = frame.path(module)
-        root = next((t for t in reversed(frame.trees) if any(m is module for _, m in t._walk())), module)
+        root, path = next(
+            ((t, p) for t in reversed(frame.trees) for p, m in t._walk() if m is module),
+            (module, ""),
+        )
         line = repr(module).split("\n")[0] + (" ...)" if "\n" in repr(module) else "")
         where = f"'{path}' of {root._get_name()}" if path else f"{root._get_name()} itself"
-        given = ", ".join([*map(describe, args), *(f"{k}={describe(v)}" for k, v in kwargs.items())])
-        error.add_note(f"In module {where}: {line}\nwhich was called with: {given or 'no arguments'}")
+        given = ", ".join(
+            [*map(describe, args), *(f"{k}={describe(v)}" for k, v in kwargs.items())]
+        )
+        error.add_note(
+            f"In module {where}: {line}\nwhich was called with: {given or 'no arguments'}"
+        )
         error._funcnets_noted = True  # pyright: ignore[reportAttributeAccessIssue]
     except Exception:  # an exception's text must never hide the exception
         return

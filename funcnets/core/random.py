@@ -14,7 +14,9 @@ import numpy as np
 
 from funcnets._args import as_int
 from funcnets.core import cell
+from funcnets.core import frame as frames
 from funcnets.core.keys import fold_on_host, name_hash
+from funcnets.errors import StateLeakError
 from funcnets.init import initializer_from
 
 __all__ = ["initial_seed", "manual_seed"]
@@ -58,6 +60,8 @@ def manual_seed(seed: int) -> None:
     References:
         torch.manual_seed
     """
+    if frames.current() is not None:
+        raise StateLeakError("manual_seed was called inside a call: seed outside")
     cell.tickets.restart(as_int("seed", seed) % 2**64)
     stream.forget()
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
-from funcnets.core.cell import Cell, as_array, refuse_tracer
+from funcnets.core.cell import Cell
+from funcnets.core.convert import as_array, refuse_tracer
 from funcnets.core.hooks import RemovableHandle, add_hook
 from funcnets.errors import DTypeError, StateDictError, StateLeakError
 
@@ -86,16 +87,23 @@ class StateDict:
         raise StateDictError("set_extra_state is not defined for this module")
 
     def _persistent_cells(self) -> dict[str, Cell]:
-        cells = {**self._parameters, **{n: b for n, b in self._buffers.items() if b is not None and b.persistent}}
+        cells = {
+            **self._parameters,
+            **{n: b for n, b in self._buffers.items() if b is not None and b.persistent},
+        }
         return {name: cell for name, cell in cells.items() if cell is not None}
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
         for name, cell in self._persistent_cells().items():
             destination[prefix + name] = cell if keep_vars else cell.data
         if type(self).get_extra_state is not StateDict.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
-    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """All parameters and persistent buffers under their dotted names, tied ones under each name.
 
         Args:
@@ -125,10 +133,14 @@ class StateDict:
         self._save_to_state_dict(destination, prefix, keep_vars)
         for name, child in self._modules.items():
             if child is not None:
-                child.state_dict(destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+                child.state_dict(
+                    destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars
+                )
         for hook in self._state_dict_hooks.values():
             if hook(self, destination, prefix, metadata) is not None:
-                raise StateDictError("a state_dict post-hook must return None: change the state_dict in place")
+                raise StateDictError(
+                    "a state_dict post-hook must return None: change the state_dict in place"
+                )
         return destination
 
     # --- loading ---
@@ -201,7 +213,9 @@ class StateDict:
                     errors.insert(0, f"{word} key(s) in state_dict: {listed}. ")
         if errors:
             listed = "\n\t".join(errors)
-            raise StateDictError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")
+            raise StateDictError(
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}"
+            )
         for assignment in loading.assignments:
             assignment()
         return IncompatibleKeys(missing, unexpected)
@@ -218,7 +232,16 @@ class StateDict:
     ) -> None:
         """Collect what this module, without its children, takes from ``state_dict``."""
         for hook in self._load_state_dict_pre_hooks.values():
-            hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+            hook(
+                self,
+                state_dict,
+                prefix,
+                local_metadata,
+                strict,
+                missing_keys,
+                unexpected_keys,
+                error_msgs,
+            )
         cells = self._persistent_cells()
         assign = local_metadata.get("assign_to_params_buffers", False)
         for name, cell in cells.items():
@@ -242,7 +265,9 @@ class StateDict:
                 if first not in (self._modules if rest else cells):
                     unexpected_keys.append(key)
 
-    def _collect(self, state_dict: Any, key: str, cell: Cell, assign: bool, errors: list[str]) -> None:
+    def _collect(
+        self, state_dict: Any, key: str, cell: Cell, assign: bool, errors: list[str]
+    ) -> None:
         value = state_dict[key]
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
             errors.append(

@@ -32,6 +32,9 @@ class Tree(Stateful):
     _buffers: dict[str, Buffer | None]
     _modules: dict[str, Module | None]
     _training: bool
+    _forward_pre_hooks: dict[int, Any]
+    _forward_hooks: dict[int, Any]
+    _get_name: Any
 
     # --- walking ------------------------------------------------------------------------------
 
@@ -57,7 +60,10 @@ class Tree(Stateful):
                 yield from child._walk_all(f"{prefix}.{name}" if prefix else name)
 
     def _cells(
-        self, kinds: tuple[str, ...] = ("_parameters", "_buffers"), prefix: str = "", recurse: bool = True,
+        self,
+        kinds: tuple[str, ...] = ("_parameters", "_buffers"),
+        prefix: str = "",
+        recurse: bool = True,
         remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Cell]]:
         """Every cell with its dotted path, a shared one under its first path only."""
@@ -130,11 +136,13 @@ class Tree(Stateful):
         module: Any = self
         for name in target.split(".") if target else ():
             if not hasattr(module, name):
-                raise ModuleAccessError(f"{module._get_name()} has no attribute `{name}` (looking for {target!r})")
+                raise ModuleAccessError(
+                    f"{module._get_name()} has no attribute `{name}` (looking for {target!r})"
+                )
             module = getattr(module, name)
-            if not isinstance(module, Module):
+            if not isinstance(module, Tree):
                 raise ModuleAccessError(f"`{name}` is not an nn.Module (looking for {target!r})")
-        return module
+        return module  # pyright: ignore[reportReturnType]
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put ``module`` at a dotted path, in place of what is there.
@@ -147,13 +155,13 @@ class Tree(Stateful):
         if target == "":
             raise TreeNameError("Cannot set the submodule without a target name!")
         parent_path, _, name = target.rpartition(".")
-        if not isinstance(module, Module):
+        if not isinstance(module, Tree):
             raise DTypeError(f"{describe(module)} is not an nn.Module")
         parent = self.get_submodule(parent_path)
         existing = getattr(parent, name, None)
         if strict and not hasattr(parent, name):
             raise ModuleAccessError(f"{parent._get_name()} has no attribute `{name}`")
-        if existing is not None and not isinstance(existing, Module):
+        if existing is not None and not isinstance(existing, Tree):
             raise ModuleAccessError(f"`{name}` is not an nn.Module")
         setattr(parent, name, module)
 
@@ -183,7 +191,10 @@ class Tree(Stateful):
 
     def _fingerprint(self) -> Any:
         """All of this module, without its children, that a trace of its ``forward`` depends on."""
-        cells = [(name, Same(c), getattr(c, "requires_grad", None)) for name, c in self._parameters.items()]
+        cells = [
+            (name, Same(c), getattr(c, "requires_grad", None))
+            for name, c in self._parameters.items()
+        ]
         cells += [(name, Same(c), None) for name, c in self._buffers.items()]
         children = [(name, Same(child)) for name, child in self._modules.items()]
         hooks = (*self._forward_pre_hooks, *self._forward_hooks)
@@ -199,12 +210,23 @@ class Tree(Stateful):
         """Whether some module in training mode looks as if it drew random numbers; a guess."""
         for _, module in self._walk():
             code = getattr(type(module).forward, "__code__", None)
-            if module._training and code and any(n == "make_rng" or "dropout" in n for n in code.co_names):
+            if (
+                module._training
+                and code
+                and any(n == "make_rng" or "dropout" in n for n in code.co_names)
+            ):
                 return True
         return False
 
 
-_OWN_FIELDS = {"_parameters", "_buffers", "_modules", "_training", "_forward_pre_hooks", "_forward_hooks"}
+_OWN_FIELDS = {
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_training",
+    "_forward_pre_hooks",
+    "_forward_hooks",
+}
 
 
 class Same:
@@ -221,7 +243,9 @@ class Same:
 
 def freeze(value: Any) -> Any:
     """Something comparable that is equal only if a trace would treat ``value`` the same way."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, complex)):
+    if isinstance(value, (float, complex)):
+        return type(value), repr(value)  # nan equals itself, and -0.0 is not 0.0
+    if value is None or isinstance(value, (bool, int, str, bytes)):
         return type(value), value
     if isinstance(value, (tuple, list)):
         return type(value), tuple(map(freeze, value))

@@ -51,8 +51,10 @@ def load(seed: int) -> tuple[Split, Split, Split]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SystemExit("the digits come with scikit-learn: pip install 'funcnets[examples]'") from None
-    digits = load_digits()
+        raise SystemExit(
+            "the digits come with scikit-learn: pip install 'funcnets[examples]'"
+        ) from None
+    digits: Any = load_digits()
     images = (digits.images / 16.0).astype(np.float32)[:, None]
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -61,7 +63,9 @@ def load(seed: int) -> tuple[Split, Split, Split]:
     return train, val, test
 
 
-def batches(data: Split, size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+    data: Split, size: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled batches of one size; the few images left over wait for the next epoch's shuffle."""
     order = rng.permutation(len(data.labels))
     for start in range(0, len(order) - size + 1, size):
@@ -124,7 +128,9 @@ class Pure:
         self._step, self._predict = step, jax.jit(lambda p, s, x: apply(p, s, x, training=False)[0])
 
     def step(self, x: Any, y: Any) -> jax.Array:
-        self.params, self.state, self.memory, loss = self._step(self.params, self.state, self.memory, x, y)
+        self.params, self.state, self.memory, loss = self._step(
+            self.params, self.state, self.memory, x, y
+        )
         return loss
 
     def predict(self, x: Any) -> jax.Array:
@@ -140,7 +146,12 @@ class Pure:
 
 
 def run(
-    pure: bool = False, epochs: int = 20, batch: int = 64, lr: float = 3e-3, seed: int = 0, progress: bool = True,
+    pure: bool = False,
+    epochs: int = 20,
+    batch: int = 64,
+    lr: float = 3e-3,
+    seed: int = 0,
+    progress: bool = True,
 ) -> tuple[Any, dict[str, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Train, and print loss and accuracy of every epoch.
 
@@ -165,7 +176,10 @@ def run(
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         trainer.train()
-        losses = [trainer.step(x, y) for x, y in with_bar(list(batches(train, batch, rng)), epoch, progress)]
+        losses = [
+            trainer.step(x, y)
+            for x, y in with_bar(list(batches(train, batch, rng)), epoch, progress)
+        ]
         trainer.eval()
         loss, accuracy = score(trainer.predict(val.images), jnp.asarray(val.labels))
         print(
@@ -174,7 +188,9 @@ def run(
         )
     logits = trainer.predict(test.images)
     loss, accuracy = score(logits, jnp.asarray(test.labels))
-    print(f"\ntest loss {float(loss):.4f}  accuracy {100 * float(accuracy):.1f} % of {len(test.labels)} images")
+    print(
+        f"\ntest loss {float(loss):.4f}  accuracy {100 * float(accuracy):.1f} % of {len(test.labels)} images"
+    )
     figures = {"loss": float(loss), "accuracy": float(accuracy)}
     return trainer, figures, (test.images, test.labels, np.asarray(jnp.argmax(logits, -1)))
 
@@ -190,7 +206,9 @@ def with_bar(items: list[Any], epoch: int, progress: bool) -> Any:
     return tqdm(items, desc=f"epoch {epoch:2d}", unit="batch", leave=False, disable=None)
 
 
-def picture(path: pathlib.Path, images: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
+def picture(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+) -> None:
     """Save 24 test images with their predictions, every mistake among the first."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -207,19 +225,27 @@ def picture(path: pathlib.Path, images: np.ndarray, labels: np.ndarray, predicte
         axes.set_title(title, color="black" if right else "crimson", fontsize=11)
         axes.set_axis_off()
     wrong = int((predicted != labels).sum())
-    figure.suptitle(f"Predictions for 24 of {len(labels)} test images ({wrong} wrong in all, shown in red)")
+    figure.suptitle(
+        f"Predictions for 24 of {len(labels)} test images ({wrong} wrong in all, shown in red)"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train a small CNN on scikit-learn's handwritten digits.")
-    parser.add_argument("--pure", action="store_true", help="through functionalize, optax and jax.jit")
+    parser = argparse.ArgumentParser(
+        description="Train a small CNN on scikit-learn's handwritten digits."
+    )
+    parser.add_argument(
+        "--pure", action="store_true", help="through functionalize, optax and jax.jit"
+    )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--picture", type=pathlib.Path, default=pathlib.Path("artifacts/digits.png"))
+    parser.add_argument(
+        "--picture", type=pathlib.Path, default=pathlib.Path("artifacts/digits.png")
+    )
     options = parser.parse_args(argv)
     _, _, predictions = run(options.pure, options.epochs, options.batch, options.lr, options.seed)
     picture(options.picture, *predictions)

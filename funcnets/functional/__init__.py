@@ -1,14 +1,247 @@
-"""temporary"""
+"""Stateless array functions under ``torch.nn.functional``'s names, arguments and defaults.
 
-__all__ = []
-import importlib, pathlib
+Functions that draw random numbers take a key, ``rng=``. ``funcnets.nn.functional`` has the same names and
+provides the key.
+"""
 
-for _p in sorted(pathlib.Path(__file__).parent.glob("[a-z]*.py")):
-    try:
-        _m = importlib.import_module(f"funcnets.functional.{_p.stem}")
-    except ImportError as _e:
-        print("not yet:", _p.stem, _e)
-        continue
-    for _n in getattr(_m, "__all__", ()):
-        globals()[_n] = getattr(_m, _n)
-        __all__.append(_n)
+from funcnets.functional.activation import (
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    hardtanh_,
+    leaky_relu,
+    leaky_relu_,
+    prelu,
+    relu,
+    relu6,
+    relu_,
+    rrelu,
+    rrelu_,
+    softshrink,
+    threshold,
+    threshold_,
+)
+from funcnets.functional.activation_smooth import (
+    celu,
+    celu_,
+    elu,
+    elu_,
+    gelu,
+    glu,
+    logsigmoid,
+    mish,
+    selu,
+    selu_,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
+    tanhshrink,
+)
+from funcnets.functional.activation_softmax import gumbel_softmax, log_softmax, softmax, softmin
+from funcnets.functional.attention import scaled_dot_product_attention
+from funcnets.functional.batchnorm import (
+    batch_norm,
+    batch_norm_stats,
+    instance_norm,
+    instance_norm_stats,
+    running_average,
+)
+from funcnets.functional.conv import conv1d, conv2d, conv3d, conv_tbc
+from funcnets.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from funcnets.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
+from funcnets.functional.dropout import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
+from funcnets.functional.embedding import embedding, embedding_bag, embedding_renorm, one_hot
+from funcnets.functional.flatten import flatten, unflatten
+from funcnets.functional.grouped_mm import grouped_mm
+from funcnets.functional.linear import bilinear, linear
+from funcnets.functional.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    nll_loss,
+)
+from funcnets.functional.loss_regression import (
+    gaussian_nll_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+)
+from funcnets.functional.multihead_attention import multi_head_attention_forward
+from funcnets.functional.norm import (
+    cross_map_lrn2d,
+    group_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
+from funcnets.functional.padding import pad
+from funcnets.functional.pool import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool2d_with_indices,
+    max_pool3d,
+    max_pool3d_with_indices,
+)
+from funcnets.functional.pool_adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
+)
+from funcnets.functional.pool_fractional import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
+from funcnets.functional.pool_lp import lp_pool1d, lp_pool2d, lp_pool3d
+from funcnets.functional.pool_unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from funcnets.functional.recurrent import gru, lstm, rnn_relu, rnn_tanh
+from funcnets.functional.recurrent_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
+    "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "batch_norm_stats",
+    "bilinear",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "celu",
+    "celu_",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_tbc",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "cosine_similarity",
+    "cross_entropy",
+    "cross_map_lrn2d",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "elu",
+    "elu_",
+    "embedding",
+    "embedding_bag",
+    "embedding_renorm",
+    "feature_alpha_dropout",
+    "flatten",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
+    "gaussian_nll_loss",
+    "gelu",
+    "glu",
+    "group_norm",
+    "grouped_mm",
+    "gru",
+    "gru_cell",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hardtanh_",
+    "huber_loss",
+    "instance_norm",
+    "instance_norm_stats",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "leaky_relu_",
+    "linear",
+    "local_response_norm",
+    "log_softmax",
+    "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "lstm",
+    "lstm_cell",
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    "max_pool3d",
+    "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+    "mish",
+    "mse_loss",
+    "multi_head_attention_forward",
+    "nll_loss",
+    "normalize",
+    "one_hot",
+    "pad",
+    "pairwise_distance",
+    "pdist",
+    "poisson_nll_loss",
+    "prelu",
+    "relu",
+    "relu6",
+    "relu_",
+    "rms_norm",
+    "rnn_relu",
+    "rnn_relu_cell",
+    "rnn_tanh",
+    "rnn_tanh_cell",
+    "rrelu",
+    "rrelu_",
+    "running_average",
+    "scaled_dot_product_attention",
+    "selu",
+    "selu_",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+    "threshold_",
+    "unflatten",
+]

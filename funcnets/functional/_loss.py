@@ -14,6 +14,7 @@ from funcnets.errors import DTypeError, ShapeError
 from funcnets.functional._numeric import as_array, real_or_integer, widen
 
 __all__ = [
+    "at_least_zero",
     "broadcast",
     "common",
     "expand",
@@ -21,6 +22,7 @@ __all__ = [
     "reduced",
     "resolve_reduction",
     "same_dtype",
+    "signs",
     "sizes_warning",
 ]
 
@@ -125,3 +127,13 @@ def matched(input: Any, target: Any, *, stacklevel: int = 3) -> tuple[jax.Array,
     sizes_warning(input, target, stacklevel)
     input, target = broadcast(input=input, target=target)
     return input, target, dtype
+
+
+def at_least_zero(x: jax.Array) -> jax.Array:
+    """``max(x, 0)`` with the derivative 1 at 0, which PyTorch's clamp has and its relu has not."""
+    return jnp.where(x < 0, jnp.zeros_like(x), x)
+
+
+def signs(target: Any, dtype: Any) -> jax.Array:
+    """A target of ones and minus ones, integer or floating point, which does not decide the dtype."""
+    return real_or_integer("target", target).astype(dtype)

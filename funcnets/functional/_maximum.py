@@ -8,7 +8,7 @@ everything. Both rules survive going axis by axis from the last one to the first
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from jax import lax
 
 from funcnets.functional._window import Window, index_dtype, strided, volume
 
-__all__ = ["Best", "answer", "positions", "running_max", "with_indices"]
+__all__ = ["Best", "answer", "max_over", "positions", "running_max", "with_indices"]
 
 _UNROLLED = 8  # Longer kernels are covered by doubling, in a logarithmic number of steps.
 
@@ -52,6 +52,18 @@ def with_indices(pool: Callable[..., Any]) -> Callable[..., tuple[jax.Array, jax
     function.__name__ = function.__qualname__ = pool.__name__ + "_with_indices"
     function.__doc__ = f"``{pool.__name__}`` with ``return_indices=True``."
     return function
+
+
+# One compiled program for an eager call instead of one for each comparison; part of the caller's
+# program under jit.
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def max_over(input: jax.Array, windows: tuple[Window, ...], return_indices: bool) -> Any:
+    """The maximum of each window over the last axes of ``input``, and its place if asked."""
+    n = len(windows)
+    best = Best(input, positions(input, n) if return_indices else None)
+    for axis in reversed(range(n)):
+        best = running_max(best, input.ndim - n + axis, windows[axis])
+    return answer(best)
 
 
 def running_max(best: Best, axis: int, w: Window) -> Best:

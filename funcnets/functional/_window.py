@@ -44,7 +44,7 @@ class Window(NamedTuple):
 
 def index_dtype() -> jnp.dtype:
     """int64 where JAX has it (``jax_enable_x64``), int32 otherwise."""
-    return jax.dtypes.canonicalize_dtype(jnp.int64)
+    return jnp.result_type(int)
 
 
 def flag(name: str, value: Any) -> bool:

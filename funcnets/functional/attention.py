@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
@@ -99,7 +100,7 @@ def check_attention(q: Any, k: Any, v: Any, enable_gqa: bool) -> tuple[int, ...]
             )
         batches[1:] = [(*b[:-1], heads) for b in batches[1:]]
     try:
-        batch = jnp.broadcast_shapes(*batches)
+        batch = np.broadcast_shapes(*batches)
     except ValueError:
         hint = "" if enable_gqa else "; if query heads share key heads, pass enable_gqa=True"
         raise ShapeError(

@@ -142,13 +142,12 @@ def _merge_masks(
     batch, heads, length, source = dims
     merged = None
     if attn is not None:
-        shape = {2: (length, source), 3: (batch * heads, length, source)}.get(attn.ndim)
-        if attn.shape != shape:
+        if attn.shape not in ((length, source), (batch * heads, length, source)):
             raise ShapeError(
                 f"attn_mask must have the shape (L, S) = {(length, source)} or (N * num_heads, "
                 f"L, S) = {(batch * heads, length, source)}, but got {describe(attn)}"
             )
-        merged = attn.reshape((1, 1, *shape) if attn.ndim == 2 else dims).astype(acc)
+        merged = attn.reshape((1, 1, length, source) if attn.ndim == 2 else dims).astype(acc)
     if padding is not None:
         row = padding.reshape(batch, 1, 1, source).astype(acc)
         merged = row if merged is None else merged + row

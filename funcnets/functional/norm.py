@@ -334,7 +334,8 @@ def check_parameters(
                 f"expected {name} of shape {tuple(shape)} for input {describe(input)}, "
                 f"but got {describe(parameter)}"
             )
-        if parameter.dtype not in (input.dtype, jnp.promote_types(input.dtype, jnp.float32)):
+        half = jnp.finfo(input.dtype).bits < 32
+        if parameter.dtype != input.dtype and not (half and parameter.dtype == jnp.float32):
             raise DTypeError(
                 f"expected {name} of the dtype of input {describe(input)}, or of float32 for half "
                 f"precision, but got {describe(parameter)}; convert one of them with .astype(...)"

@@ -15,13 +15,7 @@ from jax import lax
 
 from funcnets._args import as_int
 from funcnets.errors import ArgumentError
-from funcnets.functional._maximum import (
-    Best,
-    answer,
-    positions,
-    running_max,
-    with_indices,
-)
+from funcnets.functional._maximum import max_over, with_indices
 from funcnets.functional._numeric import real, real_or_integer, widen
 from funcnets.functional._window import Window, flag, pool_windows
 
@@ -297,11 +291,7 @@ def _max_pool(
     """``max_pool`` over ``n`` axes."""
     input = real_or_integer("input", input)
     windows = pool_windows(function, input, n, *options)
-    flag("return_indices", return_indices)
-    best = Best(input, positions(input, n) if return_indices else None)
-    for axis in reversed(range(n)):
-        best = running_max(best, input.ndim - n + axis, windows[axis])
-    return answer(best)
+    return max_over(input, tuple(windows), flag("return_indices", return_indices))
 
 
 def _avg_pool(

@@ -69,7 +69,7 @@ def adaptive_avg_pool1d(input: jax.Array, output_size: int | Sequence[int]) -> j
 
 
 def adaptive_avg_pool2d(
-    input: jax.Array, output_size: int | None | Sequence[int | None]
+    input: jax.Array, output_size: int | Sequence[int | None] | None
 ) -> jax.Array:
     """Average over windows whose number is given; ``adaptive_avg_pool1d`` has the formula.
 
@@ -96,7 +96,7 @@ def adaptive_avg_pool2d(
 
 
 def adaptive_avg_pool3d(
-    input: jax.Array, output_size: int | None | Sequence[int | None]
+    input: jax.Array, output_size: int | Sequence[int | None] | None
 ) -> jax.Array:
     """Average over windows whose number is given; ``adaptive_avg_pool1d`` has the formula.
 
@@ -156,7 +156,7 @@ def adaptive_max_pool1d(
 
 def adaptive_max_pool2d(
     input: jax.Array,
-    output_size: int | None | Sequence[int | None],
+    output_size: int | Sequence[int | None] | None,
     return_indices: bool = False,
 ) -> Any:
     """Maximum over windows whose number is given, those of ``adaptive_avg_pool2d``.
@@ -186,7 +186,7 @@ def adaptive_max_pool2d(
 
 def adaptive_max_pool3d(
     input: jax.Array,
-    output_size: int | None | Sequence[int | None],
+    output_size: int | Sequence[int | None] | None,
     return_indices: bool = False,
 ) -> Any:
     """Maximum over windows whose number is given, those of ``adaptive_avg_pool3d``.
@@ -228,19 +228,25 @@ def adaptive_size(output_size: Any, n: int) -> tuple[int | None, ...]:
         raise ArgumentError(
             f"output_size must be one integer or {n} of them, but got {output_size!r}"
         )
-    for item in items:
-        if item is not None or n == 1:
-            positive("output_size", item, minimum=0)
-    return items
+    return tuple(
+        None if item is None and n > 1 else positive("output_size", item, minimum=0)
+        for item in items
+    )
 
 
 def _adaptive_avg(n: int, input: jax.Array, output_size: Any) -> jax.Array:
-    """The averages of the windows of each axis in turn."""
+    """``adaptive_avg_pool`` over ``n`` axes."""
     input = real("input", input)
     sizes = adaptive_size(output_size, n)
     check_spatial(f"adaptive_avg_pool{n}d", input, n)
+    return _averages(input, sizes)
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _averages(input: jax.Array, sizes: tuple[int | None, ...]) -> jax.Array:
+    """The averages of the windows of each axis in turn."""
     x = widen(input)
-    for axis, size in enumerate(sizes, input.ndim - n):
+    for axis, size in enumerate(sizes, input.ndim - len(sizes)):
         length = x.shape[axis]
         if size is None or size == length:
             continue
@@ -258,11 +264,17 @@ def _adaptive_avg(n: int, input: jax.Array, output_size: Any) -> jax.Array:
 
 
 def _adaptive_max(n: int, input: jax.Array, output_size: Any, return_indices: bool) -> Any:
-    """The maxima of the windows of each axis in turn, the last axis first."""
+    """``adaptive_max_pool`` over ``n`` axes."""
     input = real("input", input)
     sizes = adaptive_size(output_size, n)
-    flag("return_indices", return_indices)
     check_spatial(f"adaptive_max_pool{n}d", input, n)
+    return _maxima(input, sizes, flag("return_indices", return_indices))
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _maxima(input: jax.Array, sizes: tuple[int | None, ...], return_indices: bool) -> Any:
+    """The maxima of the windows of each axis in turn, the last axis first."""
+    n = len(sizes)
     best = Best(input, positions(input, n) if return_indices else None)
     for axis in reversed(range(input.ndim - n, input.ndim)):
         size, length = sizes[axis - input.ndim], best.value.shape[axis]

@@ -15,6 +15,7 @@ from funcnets import functional as _pure
 from funcnets.core import frame as _frames
 from funcnets.core.module import rooted_frame as _rooted_frame
 from funcnets.errors import RngError as _RngError
+from funcnets.functional import *  # noqa: F403  (so that readers and type checkers see the names)
 
 
 def _with_key(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,5 +42,5 @@ __all__ = list(_pure.__all__)
 
 for _name in __all__:
     _function = getattr(_pure, _name)
-    _draws = callable(_function) and "rng" in inspect.signature(_function).parameters
-    globals()[_name] = _with_key(_function) if _draws else _function
+    if callable(_function) and "rng" in inspect.signature(_function).parameters:
+        globals()[_name] = _with_key(_function)

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from funcnets import functional as F
 from funcnets._args import describe, positive, resolve_dtype
-from funcnets.core.cell import placement
+from funcnets.core.convert import placement
 from funcnets.core.module import Module
 from funcnets.errors import DTypeError, ShapeError
 from funcnets.nn import init
@@ -42,11 +43,12 @@ def _causal(size: int, dtype: Any) -> np.ndarray:
 def _is_causal(mask: Any, is_causal: bool | None, x: jax.Array, layers: ModuleList) -> bool:
     """The caller's promise, or without one whether ``mask`` is causal for the length of ``x``.
 
-    Only speed depends on it, so a traced mask, whose values are not known, counts as any other.
+    No output depends on it, so a traced mask, whose values are not known, counts as any other. (A
+    mask that is recognised is not read, so it gets no gradient; a traced one gets its own.)
     """
     if is_causal is not None or mask is None:
         return bool(is_causal)
-    known = isinstance(mask, (jax.Array, np.ndarray)) and not isinstance(mask, jax.core.Tracer)
+    known = isinstance(mask, (jax.Array, np.ndarray)) and not isinstance(mask, Tracer)
     if not known or not getattr(mask, "is_fully_addressable", True):
         return False
     batch_first = getattr(getattr(layers[0], "self_attn", None), "batch_first", False)

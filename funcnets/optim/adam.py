@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim.optimizer import Optimizer, betas_of, refuse_flags, require
+from funcnets.optim.optimizer import (
+    Optimizer,
+    betas_of,
+    only_if,
+    refuse_flags,
+    require,
+    scale_by_rate,
+)
 
 __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
 
@@ -33,7 +40,7 @@ def scale_by_torch_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTr
         zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
         return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
 
-    def update(updates: Any, state: AmsgradState, params: Any = None) -> tuple[Any, AmsgradState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AmsgradState]:
         count = state.count + 1
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
@@ -51,16 +58,23 @@ def scale_by_torch_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTr
 
 
 def _adam(
-    lr: Any, betas: tuple[float, float], eps: float, weight_decay: float, amsgrad: bool, maximize: bool, decoupled: bool
+    lr: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    maximize: bool,
+    decoupled: bool,
 ) -> optax.GradientTransformation:
-    parts = [optax.scale(-1.0)] if maximize else []
-    if weight_decay and not decoupled:
-        parts.append(optax.add_decayed_weights(weight_decay))
     rule = scale_by_torch_amsgrad if amsgrad else optax.scale_by_adam
-    parts.append(rule(b1=betas[0], b2=betas[1], eps=eps))
-    if weight_decay and decoupled:
-        parts.append(optax.add_decayed_weights(weight_decay))
-    return optax.chain(*parts, optax.scale_by_learning_rate(lr))
+    decay = optax.add_decayed_weights(weight_decay)
+    return optax.chain(
+        only_if(maximize, optax.scale(-1.0)),
+        only_if(weight_decay and not decoupled, decay),
+        rule(b1=betas[0], b2=betas[1], eps=eps),
+        only_if(weight_decay and decoupled, decay),
+        scale_by_rate(lr),
+    )
 
 
 def adam_tx(
@@ -148,7 +162,13 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        refuse_flags("Adam", foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused)
+        refuse_flags(
+            "Adam",
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+        )
         defaults = {
             "lr": lr,
             "betas": betas,

@@ -6,8 +6,8 @@ what an optimizer is. The learning rate is a cell, too: it is data, and changing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,10 @@ from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful, Version
 from funcnets.core.jit import jit
-from funcnets.core.layer import cells_of_tree, flatten
+from funcnets.core.layer import cells_of_trees, flatten
 from funcnets.core.tree import Same, freeze
-from funcnets.errors import ArgumentError, DTypeError, TreeError, UnsupportedError
-from funcnets.init import Initializer
+from funcnets.errors import ArgumentError, DTypeError, StateLeakError, TreeError, UnsupportedError
+from funcnets.optim.memory import Memory
 
 __all__ = ["Optimizer", "ParamGroup"]
 
@@ -31,53 +31,80 @@ class ParamGroup(dict[str, Any]):
 
     ``group["lr"]`` is data of the compiled step. Other hyper-parameters are part of the program: a new
     value traces the step again, an earlier one finds its program.
+
+    Args:
+        cells: the parameters, which ``group["params"]`` gives.
+        options: the hyper-parameters by name.
+
+    Examples:
+        >>> from funcnets import nn, optim
+        >>> group = optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1).param_groups[0]
+        >>> group["lr"] *= 0.5
+        >>> group["lr"]
+        0.05
     """
 
-    def __init__(self, cells: list[Parameter], names: list[str] | None, options: Mapping[str, Any]) -> None:
-        super().__init__(params=cells, **options)
-        self.names = names
+    def __init__(self, cells: Sequence[Parameter], options: Mapping[str, Any]) -> None:
+        super().__init__(params=list(cells), **options)
         self.rate: Buffer | None = None
         if "lr" in options:
             self.rate = Buffer(_rate(options["lr"]))
-        # What optax keeps for these parameters: the tree's structure and a cell for every array.
-        self.structure: Any = None
-        self.memory: list[Buffer] = []
+        self.memories: list[Memory] = []
+        # A guess of the parameters that the next step starts with; spares fn.jit a second trace.
+        self._expected: Memory | None = None
 
     @property
     def cells(self) -> list[Parameter]:
+        """The parameters."""
         return self["params"]
 
     def __setitem__(self, name: str, value: Any) -> None:
+        if frames.current() is not None:
+            raise StateLeakError(
+                f"the option {name!r} was changed inside a call, where it would change once and not at every step: "
+                "change it outside, between the steps"
+            )
         super().__setitem__(name, value)
         if name == "lr" and self.rate is not None:
-            self.rate._set(_rate(value))
+            self.rate._set(_rate(value, self.rate.dtype))
         else:
             Version.structure += 1
 
     def update(self, *args: Any, **kwargs: Any) -> None:
+        """Assign several options, as ``dict.update`` does."""
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
+    def __ior__(self, other: Any) -> ParamGroup:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.update(other)
+        return self
 
-def _rate(value: Any) -> jax.Array:
-    """A learning rate as an array of JAX's default float."""
-    return jnp.asarray(np.asarray(value, jnp.result_type(float)))
+    def share_out(self, ready: Any) -> list[Memory]:
+        """The memories that a step uses; parameters in ``ready`` that have none get one together."""
+        started = {cell for memory in self.memories for cell in memory.cells}
+        fresh = [c for c in self.cells if c in ready and c not in started]
+        if fresh:
+            expected, self._expected = self._expected, None
+            fits = expected is not None and list(map(id, expected.cells)) == list(map(id, fresh))
+            memory = expected if expected is not None and fits else Memory(fresh)
+            memory.started = True
+            self.memories.append(memory)
+        return [m for m in self.memories if any(c in ready for c in m.cells)]
+
+    def expected_memories(self) -> list[Memory]:
+        """The memories there are, and the one that the next step is likely to start."""
+        started = {cell for memory in self.memories for cell in memory.cells}
+        fresh = [c for c in self.cells if c.requires_grad and c not in started]
+        if not fresh:
+            self._expected = None
+        elif self._expected is None or list(map(id, self._expected.cells)) != list(map(id, fresh)):
+            self._expected = Memory(fresh)
+        return [*self.memories, *([self._expected] if self._expected is not None else [])]
 
 
-class _Start(Initializer):
-    """The initial memory of a group: ``tx.init``, run once when the first of its cells is needed."""
-
-    needs_key: ClassVar[bool] = False
-
-    def __init__(self, begin: Callable[[], list[jax.Array]], index: int) -> None:
-        object.__setattr__(self, "begin", begin)
-        object.__setattr__(self, "index", index)
-
-    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> jax.Array:
-        return self.begin()[self.index]  # pyright: ignore[reportAttributeAccessIssue]
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+def _rate(value: Any, dtype: Any = None) -> jax.Array:
+    """A learning rate as an array, of JAX's default float if nothing else is asked."""
+    return jnp.asarray(np.asarray(value, jnp.result_type(float) if dtype is None else dtype))
 
 
 class Optimizer(Stateful):
@@ -121,7 +148,7 @@ class Optimizer(Stateful):
         self._tx = tx
         self.defaults = dict(defaults or {})
         self.param_groups: list[ParamGroup] = []
-        self._compiled_step = jit(self._step)
+        self._compiled_step = jit(self._step_by_place)
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got an empty parameter list")
@@ -138,35 +165,67 @@ class Optimizer(Stateful):
                 ``(name, parameter)`` pairs) and any options; the others take their default.
 
         Raises:
-            ArgumentError: an unknown option, or a parameter that the optimizer holds already.
+            ArgumentError: an unknown option, a parameter that the optimizer holds already, or names
+                for some parameters only.
             DTypeError: something else than parameters.
         """
         if frames.current() is not None:
-            raise ArgumentError("parameter groups are added outside of a call")
+            raise StateLeakError("a parameter group was added inside a call: add it outside")
         if not isinstance(param_group, Mapping) or "params" not in param_group:
-            raise DTypeError(f"param_group must be a dict with 'params', but got {describe(param_group)}")
+            raise DTypeError(
+                f"param_group must be a dict with 'params', but got {describe(param_group)}"
+            )
         given = param_group["params"]
-        entries = [given] if isinstance(given, Cell) else list(given)
-        names: list[str] | None = None
-        if entries and all(isinstance(e, tuple) and len(e) == 2 for e in entries):
-            names, entries = [n for n, _ in entries], [p for _, p in entries]
-        for cell in entries:
-            if not isinstance(cell, Parameter):
-                raise DTypeError(f"optimizer can only optimize Parameters, but one of the params is {describe(cell)}")
+        if isinstance(given, (set, frozenset)):
+            raise DTypeError(
+                "optimizer parameters need to be organized in ordered collections, but a set's order changes between "
+                "runs: pass a list"
+            )
         options = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
-        unknown = [k for k in options if k not in self.defaults and k not in ("initial_lr", "name")]
+        cells = self._unpack([given] if isinstance(given, Cell) else list(given), options)
+        unknown = [
+            k
+            for k in options
+            if k not in self.defaults and k not in ("initial_lr", "name", "param_names")
+        ]
         if unknown:
             raise ArgumentError(
                 f"unknown options {unknown} in a parameter group; {type(self).__name__} has {sorted(self.defaults)}"
             )
-        known = {id(c) for group in self.param_groups for c in group.cells}
-        if len({id(c) for c in entries}) < len(entries) or any(id(c) in known for c in entries):
-            raise ArgumentError("some parameters appear in more than one parameter group, or twice in one")
+        known = {c for group in self.param_groups for c in group.cells}
+        if len(set(cells)) < len(cells) or not known.isdisjoint(cells):
+            raise ArgumentError(
+                "some parameters appear in more than one parameter group, or twice in one"
+            )
+        if any(
+            ("param_names" in group) != ("param_names" in options) for group in self.param_groups
+        ):
+            raise ArgumentError("all optimizer param groups should be with names, or all without")
+        if callable(options.get("lr")):
+            raise DTypeError(
+                f"lr must be a number, but got {describe(options['lr'])}; a schedule belongs into a transformation: "
+                "optim.Optimizer(params, optim.sgd_tx(schedule))"
+            )
         self._check(options)
-        group = ParamGroup(entries, names, options)
-        self._remember(group)
-        self.param_groups.append(group)
+        self._transformation(options, 0.0)
+        self.param_groups.append(ParamGroup(cells, options))
         Version.structure += 1
+
+    def _unpack(self, entries: list[Any], options: dict[str, Any]) -> list[Parameter]:
+        """The parameters; names that came with them become the option ``param_names``, as in PyTorch."""
+        names = [entry[0] for entry in entries if isinstance(entry, tuple) and len(entry) == 2]
+        if names:
+            if len(names) < len(entries):
+                raise ArgumentError(
+                    "all optimizer params should be with names, or all without: some are missing"
+                )
+            options["param_names"], entries = names, [entry[1] for entry in entries]
+        for cell in entries:
+            if not isinstance(cell, Parameter):
+                raise DTypeError(
+                    f"optimizer can only optimize Parameters, but one of the params is {describe(cell)}"
+                )
+        return entries
 
     # --- what a subclass defines ---
 
@@ -176,49 +235,42 @@ class Optimizer(Stateful):
     def _transformation(self, group: Mapping[str, Any], lr: Any) -> optax.GradientTransformation:
         """The pure transformation for a group; ``lr`` may be a traced array."""
         if self._tx is None:
-            raise ArgumentError("Optimizer needs an optax transformation: optim.Optimizer(params, optax.adam(1e-3))")
+            raise ArgumentError(
+                "Optimizer needs an optax transformation: optim.Optimizer(params, optax.adam(1e-3))"
+            )
         return self._tx
 
-    # --- memory ---
+    # --- for fn.jit ---
 
-    def _remember(self, group: ParamGroup) -> None:
-        """Describe what the transformation keeps for a group, without allocating it."""
-        tx = self._transformation(group, 0.0)
-        shapes = {str(i): jax.ShapeDtypeStruct(c.shape, c.dtype) for i, c in enumerate(group.cells)}
-        leaves, group.structure = jax.tree.flatten(jax.eval_shape(tx.init, shapes))
-        started: list[jax.Array] = []
-
-        def begin() -> list[jax.Array]:
-            if not started:
-                values = jax.tree.leaves(tx.init({str(i): c.lend() for i, c in enumerate(group.cells)}))
-                held = {id(c._value) for c in group.cells}
-                for value in values:  # a transformation may keep the parameters themselves
-                    value = jnp.asarray(value)
-                    started.append(jnp.copy(value) if id(value) in held else value)
-                    held.add(id(started[-1]))
-            return started
-
-        group.memory = [
-            Buffer(leaf.shape, _Start(begin, i), dtype=leaf.dtype) for i, leaf in enumerate(leaves)
-        ]
+    def _memory(self) -> Iterator[tuple[str, Buffer]]:
+        for g, group in enumerate(self.param_groups):
+            tx = self._transformation(group, 0.0)
+            for m, memory in enumerate(group.expected_memories()):
+                _, _, buffers, _ = memory.arrange(tx)
+                yield from ((f"{g}.memory.{m}.{i}", buffer) for i, buffer in enumerate(buffers))
 
     def _cells(self) -> Iterator[tuple[str, Cell]]:
         for g, group in enumerate(self.param_groups):
             yield from ((f"{g}.params.{i}", cell) for i, cell in enumerate(group.cells))
-            yield from ((f"{g}.memory.{i}", cell) for i, cell in enumerate(group.memory))
             if group.rate is not None:
                 yield f"{g}.lr", group.rate
+        yield from self._memory()
 
     def _will_write(self) -> Iterator[Cell]:
         for group in self.param_groups:
             yield from (c for c in group.cells if c.requires_grad)
-            yield from group.memory
+        for _, buffer in self._memory():
+            yield buffer
 
     def _fingerprint(self) -> Any:
         return type(self), [
             (
                 [(Same(c), c.requires_grad) for c in group.cells],
-                [(k, freeze(v)) for k, v in group.items() if k not in ("params", "lr", "initial_lr")],
+                [
+                    (k, freeze(v))
+                    for k, v in group.items()
+                    if k not in ("params", "lr", "initial_lr")
+                ],
             )
             for group in self.param_groups
         ]
@@ -230,78 +282,124 @@ class Optimizer(Stateful):
 
         Args:
             grads: what ``fn.grad`` or ``fn.value_and_grad`` of the model returned, possibly changed
-                (clipped, averaged); a tuple of them if several modules were differentiated.
+                (clipped, averaged); if several modules were differentiated, a tuple of them, in
+                the order in which they were.
 
         Raises:
-            TreeError: the names or shapes are not those of the parameters.
+            TreeError: the names or shapes are not those of the parameters, or they are those of
+                several modules whose parameters this optimizer holds.
+            DTypeError: the gradients are not a nested dict, or have another dtype than the parameters.
         """
         if callable(grads):
             raise DTypeError(
                 "step(closure) is not how gradients arrive here: "
                 "loss, grads = fn.value_and_grad(loss_fn)(model); optimizer.step(grads)"
             )
-        if frames.current() is not None:
-            self._step(grads)
-        else:
-            # Find the parameters now: an error should not come out of a trace.
-            self._gradients(grads)
-            self._compiled_step(grads)
-
-    def _step(self, grads: Any) -> None:
-        frame = frames.current()
-        assert frame is not None
-        frame.used[self] = None
         gradients = self._gradients(grads)
-        for group in self.param_groups:
-            present = {str(i): c for i, c in enumerate(group.cells) if c in gradients}
-            if not present:
-                continue
-            params = {str(i): frame.read(c) for i, c in enumerate(group.cells)}
-            tree = {
-                name: gradients[present[name]] if name in present else jnp.zeros_like(value)
-                for name, value in params.items()
+        if frames.current() is not None:
+            self._update(gradients)
+        else:
+            # By position: what belongs to which parameter is then part of the compiled step.
+            places = {
+                cell: f"{g}.{i}"
+                for g, group in enumerate(self.param_groups)
+                for i, cell in enumerate(group.cells)
             }
-            memory = [frame.read(cell) for cell in group.memory]
-            lr = None if group.rate is None else frame.read(group.rate)
-            tx = self._transformation(group, lr)
-            updates, state = tx.update(tree, jax.tree.unflatten(group.structure, memory), params)
-            for name, cell in present.items():
-                new = optax.apply_updates(params[name], updates[name])
-                frame.write(cell, new, "a parameter")
-            absent = params.keys() - present.keys()
-            rows = jax.tree_util.tree_flatten_with_path(state)[0]
-            for cell, (path, value) in zip(group.memory, rows, strict=True):
-                # A parameter without a gradient is left alone, and so is what is kept for it.
-                if not any(getattr(entry, "key", None) in absent for entry in path):
-                    frame.write(cell, value, "an optimizer's memory")
+            self._compiled_step({places[cell]: value for cell, value in gradients.items()})
 
-    def _gradients(self, grads: Any) -> dict[Cell, Any]:
+    def _step_by_place(self, gradients: dict[str, Any]) -> None:
+        places = {place: tuple(map(int, place.split("."))) for place in gradients}
+        self._update(
+            {self.param_groups[g].cells[i]: gradients[place] for place, (g, i) in places.items()}
+        )
+
+    def _update(self, gradients: dict[Parameter, Any]) -> None:
+        frame = frames.current()
+        if frame is None:
+            raise StateLeakError(
+                "optimizer.step() inside a raw JAX transformation (jax.jit, jax.grad, ...): the new parameters would "
+                "be lost. Use fn.jit, or the pure face: a transformation such as optim.sgd_tx, and optax.apply_updates"
+            )
+        frame.used[self] = None
+        for group in self.param_groups:
+            tx = self._transformation(group, None if group.rate is None else frame.read(group.rate))
+            for memory in group.share_out(gradients):
+                self._advance(frame, tx, memory, gradients)
+
+    def _advance(
+        self,
+        frame: Any,
+        tx: optax.GradientTransformation,
+        memory: Memory,
+        gradients: dict[Parameter, Any],
+    ) -> None:
+        """One update of the parameters of one memory."""
+        cells = {str(i): cell for i, cell in enumerate(memory.cells)}
+        params = {name: frame.read(cell) for name, cell in cells.items()}
+        tree = {
+            name: gradients[cell] if cell in gradients else jnp.zeros_like(params[name])
+            for name, cell in cells.items()
+        }
+        paths, leaves, buffers, structure = memory.arrange(tx)
+        # The dtype differs if the model was converted since.
+        values = [frame.read(b).astype(leaf.dtype) for b, leaf in zip(buffers, leaves, strict=True)]
+        updates, state = tx.update(tree, jax.tree.unflatten(structure, values), params)
+        absent = {name for name, cell in cells.items() if cell not in gradients}
+        for name in params.keys() - absent:
+            frame.write(
+                cells[name], optax.apply_updates(params[name], updates[name]), "a parameter"
+            )
+        for buffer, path, value in zip(buffers, paths, jax.tree.leaves(state), strict=True):
+            # A parameter without a gradient is left alone, and so is what is kept for it.
+            if not any(getattr(entry, "key", None) in absent for entry in path):
+                frame.write(buffer, value, "an optimizer's memory")
+
+    def _gradients(self, grads: Any) -> dict[Parameter, Any]:
         """The gradient of each parameter that has one."""
-        owned = {c for group in self.param_groups for c in group.cells}
-        found: dict[Cell, Any] = {}
-        for tree in grads if isinstance(grads, (tuple, list)) else (grads,):
+        trees = list(grads) if isinstance(grads, (tuple, list)) else [grads]
+        for tree in trees:
             if not isinstance(tree, dict):
                 raise DTypeError(
                     "step takes the gradients that fn.grad or fn.value_and_grad returned (a nested dict), "
                     f"but got {describe(tree)}"
                 )
-            found |= self._named(tree) or cells_of_tree(tree, owned) or self._refuse(tree)
+        owned = {c for group in self.param_groups for c in group.cells}
+        found: dict[Any, Any] = {}
+        for tree, rows in zip(
+            trees, self._named(trees) or cells_of_trees(trees, owned), strict=True
+        ):
+            if rows is None:
+                self._refuse(tree)
+            found |= rows
         for cell, value in found.items():
-            if tuple(value.shape) != cell.shape:
-                raise TreeError(f"a gradient has shape {tuple(value.shape)} for a parameter of shape {cell.shape}")
-        return {cell: value for cell, value in found.items() if cell in owned and cell.requires_grad}
+            shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+            if shape != cell.shape:
+                raise TreeError(
+                    f"a gradient must have its parameter's shape {cell.shape}, but is {describe(value)}"
+                )
+            if dtype != cell.dtype:
+                raise DTypeError(
+                    f"a gradient must have its parameter's dtype {cell.dtype}, but is {describe(value)}"
+                )
+        return {
+            cell: value for cell, value in found.items() if cell in owned and cell.requires_grad
+        }
 
-    def _named(self, tree: Any) -> dict[Cell, Any] | None:
-        """By the names that ``named_parameters`` gave, if they are the tree's."""
+    def _named(self, trees: list[Any]) -> list[dict[Parameter, Any]] | None:
+        """By the names that ``named_parameters`` gave, if they are those of the gradients together."""
         names = {
             name: cell
             for group in self.param_groups
-            for name, cell in zip(group.names or (), group.cells, strict=False)
+            for name, cell in zip(group.get("param_names", ()), group.cells, strict=False)
+            if cell.requires_grad
         }
-        rows = dict(flatten(tree))
-        return {names[n]: g for n, g in rows.items()} if names and names.keys() == rows.keys() else None
+        found = [dict(flatten(tree)) for tree in trees]
+        rows = [name for tree in found for name in tree]
+        if not names or sorted(rows) != sorted(names):
+            return None
+        return [{names[name]: value for name, value in tree.items()} for tree in found]
 
-    def _refuse(self, tree: Any) -> dict[Cell, Any]:
+    def _refuse(self, tree: Any) -> None:
         names = [name for name, _ in flatten(tree)]
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         count = sum(len(group.cells) for group in self.param_groups)
@@ -324,11 +422,33 @@ class Optimizer(Stateful):
         return "\n".join([*lines, ")"])
 
 
+def scale_by_rate(lr: Any) -> optax.GradientTransformation:
+    """Multiply by minus the learning rate: a number, a schedule, or an array that may be traced.
+
+    optax's own would round the rate to the precision of a half precision gradient first.
+    """
+    if callable(lr):
+        return optax.scale_by_learning_rate(lr)
+
+    def scale(gradient: jax.Array) -> jax.Array:
+        wide = jnp.promote_types(gradient.dtype, jnp.float32)
+        return (-jnp.asarray(lr, wide) * gradient.astype(wide)).astype(gradient.dtype)
+
+    return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))
+
+
+def only_if(condition: Any, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``tx``, or nothing in its place: so that the places of the others do not depend on an option."""
+    return tx if condition else optax.identity()
+
+
 def refuse_flags(owner: str, **flags: Any) -> None:
     """torch's implementation switches, which have no counterpart: XLA fuses the whole step."""
     for name, value in flags.items():
         if value:
-            raise UnsupportedError(f"{owner}({name}=True) selects one of torch's kernels; XLA fuses the step: leave it out")
+            raise UnsupportedError(
+                f"{owner}({name}=True) selects one of torch's kernels; XLA fuses the step: leave it out"
+            )
 
 
 def require(condition: bool, what: str, value: Any) -> None:

@@ -9,32 +9,40 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim.optimizer import Optimizer, refuse_flags, require
+from funcnets.optim.optimizer import Optimizer, only_if, refuse_flags, require, scale_by_rate
 
 __all__ = ["SGD", "sgd_tx"]
 
 
-class DampenedState(NamedTuple):
+class MomentumState(NamedTuple):
     """The momentum buffers, and whether any step was made."""
 
     started: jax.Array
     trace: Any
 
 
-def dampened_momentum(momentum: float, dampening: float, nesterov: bool) -> optax.GradientTransformation:
+def torch_momentum(
+    momentum: float, dampening: float, nesterov: bool
+) -> optax.GradientTransformation:
     """Momentum whose new gradients count ``1 - dampening``, but for the first, which counts whole."""
 
-    def init(params: Any) -> DampenedState:
-        return DampenedState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, params))
+    def init(params: Any) -> MomentumState:
+        return MomentumState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: DampenedState, params: Any = None) -> tuple[Any, DampenedState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MomentumState]:
         share = jnp.where(state.started, 1.0 - dampening, 1.0)
-        trace = jax.tree.map(lambda t, g: momentum * t + share.astype(g.dtype) * g, state.trace, updates)
+
+        def accumulate(trace: jax.Array, gradient: jax.Array) -> jax.Array:
+            return momentum * trace + (
+                share.astype(gradient.dtype) * gradient if dampening else gradient
+            )
+
+        trace = jax.tree.map(accumulate, state.trace, updates)
         if nesterov:
             updates = jax.tree.map(lambda t, g: g + momentum * t, trace, updates)
         else:
             updates = trace
-        return updates, DampenedState(jnp.ones((), bool), trace)
+        return updates, MomentumState(jnp.ones((), bool), trace)
 
     return optax.GradientTransformation(init, update)
 
@@ -57,14 +65,12 @@ def sgd_tx(
         >>> tx.update(jnp.ones(2), tx.init(jnp.zeros(2)), jnp.zeros(2))[0].tolist()
         [-0.5, -0.5]
     """
-    parts = [optax.scale(-1.0)] if maximize else []
-    if weight_decay:
-        parts.append(optax.add_decayed_weights(weight_decay))
-    if momentum and dampening:
-        parts.append(dampened_momentum(momentum, dampening, nesterov))
-    elif momentum:
-        parts.append(optax.trace(momentum, nesterov))
-    return optax.chain(*parts, optax.scale_by_learning_rate(lr))
+    return optax.chain(
+        only_if(maximize, optax.scale(-1.0)),
+        only_if(weight_decay, optax.add_decayed_weights(weight_decay)),
+        only_if(momentum, torch_momentum(momentum, dampening, nesterov)),
+        scale_by_rate(lr),
+    )
 
 
 class SGD(Optimizer):

@@ -16,12 +16,16 @@ PER_HEAD = np.stack([WINDOW, ~WINDOW & (np.arange(6) > 0)] * 2)  # (4, 4, 6)
 Q, K, V = Normal(2, 2, 4, 3), Normal(2, 2, 6, 3), Normal(2, 2, 6, 5)
 
 
-def dot(*inputs, id="", **options) -> Case:
-    return Case("scaled_dot_product_attention", fn=True, inputs=inputs, kwargs=options, id=id)
+def dot(*inputs, id="", second=False, **options) -> Case:
+    name = "scaled_dot_product_attention"
+    return Case(name, fn=True, inputs=inputs, kwargs=options, second=second, id=id)
 
 
-def multi(*inputs, id="", call=None, **options) -> Case:
-    return Case("MultiheadAttention", (8, 2), options, inputs, call or {}, id=id, atol=2e-5)
+def multi(*inputs, id="", call=None, second=False, **options) -> Case:
+    call = call or {}
+    return Case(
+        "MultiheadAttention", (8, 2), options, inputs, call, second=second, id=id, atol=2e-5
+    )
 
 
 L, S = Normal(4, 2, 8), Normal(6, 2, 8)
@@ -34,7 +38,7 @@ CASES = [
     dot(Normal(4, 3), Normal(6, 3), Normal(6, 5), id="no-heads"),
     dot(Normal(2, 4, 3), Normal(2, 6, 3), Normal(2, 6, 5), id="one-axis"),
     dot(Q, Normal(2, 1, 6, 3), Normal(2, 1, 6, 5), id="broadcast-heads"),
-    dot(Q, K, V, SOME_ROWS_EMPTY, id="bool-mask-with-empty-rows"),
+    dot(Q, K, V, SOME_ROWS_EMPTY, id="bool-mask-with-empty-rows", second=True),
     dot(Q, K, V, Normal(2, 1, 4, 6), id="float-mask"),
     dot(Q, K, V, Normal(1, 6), id="key-mask"),
     dot(Q, K, V, np.where(SOME_ROWS_EMPTY, 0, -np.inf).astype(np.float32), id="float-mask-empty"),
@@ -43,7 +47,7 @@ CASES = [
     dot(Normal(6, 4, 3), Normal(1, 4, 3), Normal(1, 4, 3), enable_gqa=True, is_causal=True),
     dot(Q, Normal(2, 2, 0, 3), Normal(2, 2, 0, 5), id="no-keys"),
     dot(Normal(2, 2, 0, 3), K, V, id="no-queries"),
-    multi(L, S, S, id="cross"),
+    multi(L, S, S, id="cross", second=True),
     multi(L, S, S, call={"need_weights": False}, id="cross"),
     multi(L, S, S, call={"average_attn_weights": False}),
     multi(Normal(4, 8), Normal(6, 8), Normal(6, 8), id="unbatched"),

@@ -31,7 +31,6 @@ def decoder_layer(*inputs, id="", call=None, **options) -> Case:
 
 
 def model(*inputs, id="", call=None, **options) -> Case:
-    # batch_first, because PyTorch warns that nothing else can use nested tensors.
     options = {"dropout": 0.0, "batch_first": True, **options}
     return Case(
         "Transformer", (8, 2, 1, 2, 16), options, inputs, call or {}, id=id, rtol=1e-4, atol=1e-4
@@ -70,8 +69,9 @@ CASES = [
     ),
     model(Normal(2, 5, 8), Normal(2, 4, 8)),
     model(Normal(5, 8), Normal(4, 8), id="unbatched"),
+    model(SRC, TGT, batch_first=False, norm_first=True, bias=False),
     model(Normal(2, 5, 8), Normal(2, 4, 8), activation="gelu", layer_norm_eps=1e-3),
-    model(Normal(2, 5, 8), Normal(2, 4, 8), call={"tgt_mask": CAUSAL}),
+    model(Normal(2, 5, 8), Normal(2, 4, 8), call={"tgt_mask": BARRED}),
     model(
         *(Normal(2, 5, 8), Normal(2, 4, 8)),
         call={

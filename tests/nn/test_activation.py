@@ -30,6 +30,23 @@ CONSTRUCTIONS = [
     (lambda: nn.GLU(None), ArgumentError, "dim must be an integer"),
 ]
 
+NEED_FLOATS = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "selu",
+    "silu",
+    "softplus",
+    "softshrink",
+]
+
 CALLS = [
     (lambda: F.relu([1.0]), DTypeError, "input must be an array"),
     (lambda: F.relu(X > 0), DTypeError, "input must be a floating point array"),
@@ -61,8 +78,7 @@ CALLS = [
     (lambda: nn.Softmax2d()(X), ShapeError, r"expected an input of shape \(N, C, H, W\)"),
     *[
         (lambda name=name: getattr(F, name)(X.astype(int)), DTypeError, "input must be a floating")
-        for name in ("celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish")
-        + ("leaky_relu", "logsigmoid", "mish", "selu", "silu", "softplus", "softshrink")
+        for name in NEED_FLOATS
     ],
 ]
 
@@ -71,21 +87,6 @@ CALLS = [
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_what_torch_refuses_is_refused_with_the_argument_named():
-    """Each of these raises in PyTorch, too."""
-    x = torch.ones(2, 3)
-    for call in (
-        lambda: torch.relu(x > 0),
-        lambda: torch.nn.functional.glu(x),
-        lambda: torch.nn.functional.celu(x, 0.0),
-        lambda: torch.nn.functional.softshrink(x, -1.0),
-        lambda: torch.nn.functional.prelu(x, torch.ones(2)),
-        lambda: torch.nn.functional.softmax(x.long(), 0),
-    ):
-        with pytest.raises(Exception):  # noqa: B017
-            call()
 
 
 @pytest.mark.parametrize("layer", [nn.Softmax(), nn.Softmin(), nn.LogSoftmax()])
@@ -100,7 +101,7 @@ def test_an_axis_left_out_is_chosen_with_a_warning(layer, shape, axis):
 
 
 def test_the_warning_points_at_the_caller():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="softmax was called with dim=None") as caught:
         F.softmax(X)
     assert caught[0].filename == __file__
 
@@ -126,8 +127,10 @@ def test_deprecated_names_of_hardtanh_warn():
 def test_rrelu_draws_one_slope_an_element_in_training():
     layer, x = nn.RReLU(0.25, 0.75), -jnp.ones(2000)
     slopes = -np.asarray(layer(x))
-    assert 0.25 <= slopes.min() < 0.26 and 0.74 < slopes.max() <= 0.75
-    assert abs(slopes.mean() - 0.5) < 0.02 and len(np.unique(slopes)) > 1900
+    assert 0.25 <= slopes.min() < 0.26
+    assert 0.74 < slopes.max() <= 0.75
+    assert abs(slopes.mean() - 0.5) < 0.02
+    assert len(np.unique(slopes)) > 1900
     assert not np.array_equal(slopes, -np.asarray(layer(x)))
     np.testing.assert_array_equal(layer(-x), -x)
     np.testing.assert_allclose(

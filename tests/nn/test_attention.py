@@ -61,6 +61,7 @@ def test_a_sequence_of_padding_gives_what_torch_gives(need_weights):
     ids=["packed", "bias_kv", "separate", "no-bias"],
 )
 def test_initial_distributions(options):
+    torch.manual_seed(0)
     theirs = torch.nn.MultiheadAttention(96, 2, **options)
     ours = nn.MultiheadAttention(96, 2, **options)
     expected = theirs.state_dict()

@@ -31,7 +31,12 @@ def test_values_gradients_and_buffers_equal_torch(case: Case):
     for step in range(case.steps - 1):
         args, kwargs = oracle.arguments(case, step)
         oracle.run_torch(theirs, args, kwargs, False)
-        _, state = call(params, state, *oracle.tree_map(oracle.to_jax, args), **oracle.tree_map(oracle.to_jax, kwargs))
+        _, state = call(
+            params,
+            state,
+            *oracle.tree_map(oracle.to_jax, args),
+            **oracle.tree_map(oracle.to_jax, kwargs),
+        )
     args, kwargs = oracle.arguments(case, case.steps - 1)
     out, parameter_grads, input_grads = oracle.run_torch(theirs, args, kwargs, case.grad)
     floats, rebuild = oracle.split_floats(oracle.tree_map(oracle.to_jax, (args, kwargs)))
@@ -51,7 +56,9 @@ def test_values_gradients_and_buffers_equal_torch(case: Case):
         named = dict(fn.core.layer.flatten(ours_params))
         assert set(named) == set(parameter_grads)
         for name, gradient in parameter_grads.items():
-            oracle.close(named[name], gradient, f"gradient of {name}", 10 * case.rtol, 10 * case.atol)
+            oracle.close(
+                named[name], gradient, f"gradient of {name}", 10 * case.rtol, 10 * case.atol
+            )
         oracle.close(ours_inputs, input_grads, "gradient of input", 10 * case.rtol, 10 * case.atol)
     if not case.fn:
         buffers = {n: b for n, b in theirs.named_buffers()}
@@ -61,7 +68,9 @@ def test_values_gradients_and_buffers_equal_torch(case: Case):
             oracle.close(named[name], value, f"buffer {name}", case.rtol, case.atol)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if not c.fn], ids=[str(c) for c in CASES if not c.fn])
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if not c.fn], ids=[str(c) for c in CASES if not c.fn]
+)
 def test_text_and_state_dict_equal_torch(case: Case):
     theirs, ours = oracle.build(case)
     assert repr(ours) == repr(theirs)
@@ -98,7 +107,9 @@ def test_eager_vmap_and_half_precision(case: Case):
         oracle.close(first, expected, "vmap", 1e-4, 1e-4)
         second = jax.jit(forward)(params, [0.5 * x for x in floats])
         oracle.close(jax.tree.map(lambda x: x[1], mapped), second, "vmap", 1e-4, 1e-4)
-    for dtype, tolerance in ((jnp.bfloat16, 0.06), (jnp.float16, 0.02)) if case.half and floats else ():
+    for dtype, tolerance in (
+        ((jnp.bfloat16, 0.06), (jnp.float16, 0.02)) if case.half and floats else ()
+    ):
         low = lambda x: x.astype(dtype) if oracle.is_float(x) else x  # noqa: B023, E731
         rounded = lambda x: low(x).astype(jnp.float32) if oracle.is_float(x) else x  # noqa: B023, E731
         got = forward(jax.tree.map(low, params), list(map(low, floats)))
@@ -106,7 +117,10 @@ def test_eager_vmap_and_half_precision(case: Case):
         for g, r in zip(jax.tree.leaves(got), jax.tree.leaves(reference), strict=True):
             assert g.dtype == (dtype if oracle.is_float(r) else r.dtype)
             np.testing.assert_allclose(
-                np.asarray(g, np.float32), np.asarray(r, np.float32), rtol=tolerance, atol=tolerance,
+                np.asarray(g, np.float32),
+                np.asarray(r, np.float32),
+                rtol=tolerance,
+                atol=tolerance,
                 err_msg=f"{jnp.dtype(dtype).name}",
             )
 
@@ -120,7 +134,11 @@ def test_second_derivatives_equal_torch(case: Case):
     call, params, state = oracle.pure(ours, case.train)
     args, kwargs = oracle.arguments(case)
     tensors, keywords = oracle.tree_map(oracle.to_torch, (args, kwargs))
-    floats = [t for t in oracle.leaves((tensors, keywords)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+    floats = [
+        t
+        for t in oracle.leaves((tensors, keywords))
+        if isinstance(t, torch.Tensor) and t.is_floating_point()
+    ]
     for t in floats:
         t.requires_grad_(True)
     out = theirs(*tensors, **keywords)
@@ -138,5 +156,7 @@ def test_second_derivatives_equal_torch(case: Case):
         return sum(jnp.sum(g**2) for g in jax.grad(scalar)(values))
 
     got = jax.jit(jax.grad(squared))(values)
-    expected = [torch.zeros_like(f) if g is None else g for f, g in zip(floats, expected, strict=True)]
+    expected = [
+        torch.zeros_like(f) if g is None else g for f, g in zip(floats, expected, strict=True)
+    ]
     oracle.close(got, expected, "second derivative", 100 * case.rtol, 100 * case.atol)

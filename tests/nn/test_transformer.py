@@ -208,6 +208,7 @@ def test_transformer_draws_matrices_apart_and_keeps_the_biases_of_the_copies():
 
 @pytest.mark.parametrize("pure", [False, True])
 def test_initial_distributions(pure):
+    torch.manual_seed(0)
     ours, theirs = small(nn), small(torch.nn)
     if pure:
         init, _ = fn.functionalize(ours)
@@ -218,7 +219,7 @@ def test_initial_distributions(pure):
         value, other = np.asarray(values[name]), other.numpy()
         assert value.shape == other.shape
         # Uniform or constant, so two numbers tell all.
-        np.testing.assert_allclose(value.std(), other.std(), rtol=0.25 if other.ndim == 1 else 0.03)
+        np.testing.assert_allclose(value.std(), other.std(), rtol=0.25 if other.ndim == 1 else 0.05)
         np.testing.assert_allclose(np.abs(value).max(), np.abs(other).max(), rtol=0.1)
 
 
