@@ -28,15 +28,17 @@ from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core import frame as frames
+from funcnets.core.arraylike import unwrap
 from funcnets.core.cell import Cell, Stateful, Version, materialise
 from funcnets.core.frame import CLEAN, Frame, running
 from funcnets.core.module import Module, stream_key
-from funcnets.core.random import stream
+from funcnets.core.random import stream, stream_lock
 from funcnets.errors import StateLeakError
 
 __all__ = ["jit"]
 
 _ROUNDS = 16
+_MANY = 1000
 
 
 class _Again(BaseException):
@@ -100,11 +102,7 @@ def jit(
         )
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    return Jitted(fun, numbers, names, donate)
-
-
-class _Traced(BaseException):
-    """A compiled step ran within somebody's trace and gave tracers: nothing was put back."""
+    return Jitted(fun, *_both_ways(fun, numbers, names), donate)
 
 
 class Jitted:
@@ -117,41 +115,43 @@ class Jitted:
         names: tuple[str, ...],
         donate: bool,
     ) -> None:
-        functools.update_wrapper(self, fun)
+        # A module's own attributes are not those of a function that wraps it.
+        functools.update_wrapper(self, fun, updated=() if isinstance(fun, Stateful) else ("__dict__",))
         self._fun, self._numbers, self._names, self._donate = fun, numbers, names, donate
         self._special = bool(numbers or names)
         self._programs: dict[Any, list[_Program]] = {}
         self._last: _Program | None = None
-        self._bound: dict[int, Jitted] = {}
+        self._homes: dict[int, dict[str, Any]] = {}  # of objects without attributes
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        bound = self._bound.get(id(instance))
-        if bound is None or bound._fun.__self__ is not instance:  # pyright: ignore[reportFunctionMemberAccess]
+        # Kept with the instance, so that its programs live as long as it does, and no longer.
+        home = vars(instance) if hasattr(instance, "__dict__") else self._homes.setdefault(id(instance), {})
+        methods = home.get("_jitted")
+        if methods is None or methods.owner is not instance:
+            methods = home["_jitted"] = Methods(instance)
+        bound = methods.compiled.get(self)
+        if bound is None:
             method = types.MethodType(self._fun, instance)
-            bound = self._bound[id(instance)] = Jitted(
-                method, tuple(n - 1 for n in self._numbers), self._names, self._donate
-            )
+            numbers = tuple(n - 1 if n > 0 else n for n in self._numbers if n != 0)
+            bound = methods.compiled[self] = Jitted(method, numbers, self._names, self._donate)
         return bound
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if frames._current.get() is not None:
+        # A program that ran within somebody's trace would put tracers, or nothing, into the cells.
+        if frames._current.get() is not None or get_opaque_trace_state() != CLEAN:
             return self._fun(*args, **kwargs)
         key, arrays, call = None, args, self._fun
         if self._special or _holds_more_than_arrays(args, kwargs):
             key, arrays, kwargs, call = self._specialise(args, kwargs)
         program = self._last
         if program is None or program.version != Version.structure or program.key != key:
-            if get_opaque_trace_state() != CLEAN:
-                return self._fun(*args, **kwargs)
             program = self._find(key, call)
         try:
             return program.run(arrays, kwargs)
         except _Again as more:
             return self._trace_until_closed(program, more, arrays, kwargs)
-        except _Traced:
-            return self._fun(*args, **kwargs)
 
     # --- arguments that are not arrays ---
 
@@ -167,22 +167,25 @@ class Jitted:
         )
         fixed = tuple((i, x) for i, x in enumerate(leaves) if isinstance(x, (Stateful, _Static)))
         places = [i for i, x in enumerate(leaves) if not isinstance(x, (Stateful, _Static))]
+        count = len(leaves)
 
         def call(*arrays: Any) -> Any:
-            filled = [x.value if isinstance(x, _Static) else x for x in leaves]
+            filled: list[Any] = [None] * count
+            for i, x in fixed:
+                filled[i] = x.value if isinstance(x, _Static) else x
             for place, array in zip(places, arrays, strict=True):
                 filled[place] = array
             new_args, new_kwargs = jax.tree.unflatten(structure, filled)
             return self._fun(*new_args, **new_kwargs)
 
-        return (structure, fixed), tuple(leaves[i] for i in places), {}, call
+        return (structure, fixed), tuple(unwrap(leaves[i]) for i in places), {}, call
 
     # --- programs ---
 
     def _find(self, key: Any, call: Callable[..., Any]) -> _Program:
         """The program for the present structure, made if there is none."""
         programs = self._programs.setdefault(key, [])
-        programs[:] = [p for p in programs if p.fingerprint]  # without those whose trace failed
+        programs[:] = [p for p in programs if p.fingerprint is not None]  # without those whose trace failed
         for program in programs:
             if program.matches():
                 program.version = Version.structure
@@ -193,6 +196,9 @@ class Jitted:
             if isinstance(fixed, Stateful):
                 roots[fixed] = None
         program = _Program(key, call, list(roots), self._donate)
+        # Found through arbitrary objects: their cells are not threaded on a mere guess, but what the
+        # function reads off them (a hyper-parameter) must not go stale.
+        program.parts = list(dict.fromkeys(_reachable(self._fun, objects=True)))
         programs.append(program)
         self._last = program
         return program
@@ -211,6 +217,34 @@ class Jitted:
         )
 
 
+class Methods:
+    """The compiled methods of one object; a copy of the object makes its own."""
+
+    def __init__(self, owner: Any = None) -> None:
+        self.owner = owner
+        self.compiled: dict[Jitted, Jitted] = {}
+
+    def __reduce__(self) -> Any:
+        return Methods, ()
+
+
+def _both_ways(
+    fun: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Static arguments by position and by name, if only one of the two was given."""
+    try:
+        rule = fun.forward if isinstance(fun, Module) else fun
+        parameters = inspect.signature(rule).parameters.values()
+    except (TypeError, ValueError):
+        return numbers, names
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if names and not numbers:
+        numbers = tuple(positional.index(name) for name in names if name in positional)
+    elif numbers and not names:
+        names = tuple(positional[n] for n in numbers if -len(positional) <= n < len(positional))
+    return numbers, names
+
+
 class _Program:
     """One compiled version: which cells go in, which come out, and for which structure it holds."""
 
@@ -220,8 +254,8 @@ class _Program:
         self.key, self.call, self.donate = key, call, donate
         self.version = self.lent = -1
         self.parts: list[Stateful] = []
-        self.fingerprint: list[Any] = []
-        self.reshaped: list[tuple[Cell, Any, Any]] = []
+        self.fingerprint: list[Any] | None = None  # not traced yet
+        self.reshapes = False
         cells = {cell: None for root in roots for _, cell in root._cells()}
         written = {cell: None for root in roots for cell in root._will_write()}
         if any(isinstance(r, Module) and r._may_draw() for r in roots):
@@ -275,7 +309,7 @@ class _Program:
         """
         owner = {id(value): cell for cell, value in inputs}
         taken = {id(leaf) for leaf in jax.tree.leaves(arguments)}
-        news, self.reshaped = [], []
+        news = []
         for cell in self.donated:
             value = jnp.asarray(frame.values[cell])
             if id(value) in taken or owner.get(id(value), cell) is not cell:
@@ -284,8 +318,7 @@ class _Program:
                 value = jax.lax.convert_element_type(value, value.dtype)
             taken.add(id(value))
             news.append(value)
-            if value.shape != cell._shape or value.dtype != cell._dtype:
-                self.reshaped.append((cell, value.shape, value.dtype))
+            self.reshapes |= value.shape != cell._shape or value.dtype != cell._dtype
 
         def apart(leaf: Any) -> Any:
             if id(leaf) in taken or owner.get(id(leaf)) is not None:
@@ -298,7 +331,7 @@ class _Program:
 
     def matches(self) -> bool:
         """Whether the structure it was traced for is the present one."""
-        if not self.fingerprint:
+        if self.fingerprint is None:
             return False
         parts = dict.fromkeys(part for user in self.parts for part in user._parts())
         return (
@@ -307,6 +340,12 @@ class _Program:
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """One step: gather, call, put back."""
+        if not self.donated and self.fingerprint is not None:
+            return self._run(args, kwargs)
+        with stream_lock:  # another thread must not gather what this one donates
+            return self._run(args, kwargs)
+
+    def _run(self, args: Any, kwargs: Any) -> Any:
         if self.lent != Version.lent:
             self._prepare()
         # The call goes through map and extend so that its result is in our hands before Python can
@@ -317,17 +356,22 @@ class _Program:
             box.extend(
                 map(self.compiled, (donated,), ([c._value for c in self.kept],), (args,), (kwargs,))
             )
+        except Exception as error:
+            if any(value.is_deleted() for value in donated):
+                error.add_note(
+                    "The step failed while it ran, when its memory had been given away: what it was to "
+                    "change (parameters, buffers, optimizer memory) is lost. Load a state_dict, and use "
+                    "fn.jit(donate=False) where a step may fail so."
+                )
+            raise
         finally:
             if box:
                 out, news = box[0]
-                if news and isinstance(news[0], Tracer):
-                    raise _Traced
                 for cell, value in zip(self.donated, news):
                     cell._value = value
-        if self.reshaped:
-            for cell, shape, dtype in self.reshaped:
-                cell._shape, cell._dtype = shape, dtype
-            self.reshaped = []
+        if self.reshapes:
+            for cell in self.donated:
+                cell._shape, cell._dtype = cell._value.shape, cell._value.dtype
         return out
 
     def _prepare(self) -> None:
@@ -380,41 +424,42 @@ def _holds_more_than_arrays(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
     _PLAIN.update(
         type(leaf) for leaf in args if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
     )
-    return any(isinstance(leaf, Stateful) for leaf in leaves)
+    return any(isinstance(leaf, (Stateful, Cell)) for leaf in leaves)
 
 
-def _reachable(fun: Any, depth: int = 3) -> Iterator[Stateful]:
-    """Modules and optimizers that a function can name: a guess that tracing completes."""
+def _reachable(fun: Any, depth: int = 3, objects: bool = False) -> Iterator[Stateful]:
+    """Modules and optimizers that a function can name, with ``objects`` as attributes, too."""
     if depth == 0:
         return
     if isinstance(fun, Stateful):
         yield fun
     elif isinstance(fun, (list, tuple)):
-        for item in fun:
-            yield from _reachable(item, depth - 1)
+        for item in fun[:_MANY]:
+            yield from _reachable(item, depth - 1, objects)
     elif isinstance(fun, dict):
-        yield from _reachable(list(fun.values()), depth)
+        yield from _reachable(list(fun.values()), depth, objects)
     elif isinstance(fun, functools.partial):
-        yield from _reachable([fun.func, *fun.args, *fun.keywords.values()], depth)
+        yield from _reachable([fun.func, *fun.args, *fun.keywords.values()], depth, objects)
     elif isinstance(fun, types.MethodType):
         owner = fun.__self__
-        yield from _reachable(
-            owner if isinstance(owner, Stateful) else list(vars(owner).values()), depth
-        )
-        yield from _reachable(fun.__func__, depth)
+        held = owner if isinstance(owner, Stateful) else list(getattr(owner, "__dict__", {}).values())
+        yield from _reachable(held, depth, objects)
+        yield from _reachable(fun.__func__, depth, objects)
     elif isinstance(fun, Jitted):
-        yield from _reachable(fun._fun, depth)
+        yield from _reachable(fun._fun, depth, objects)
     elif isinstance(fun, types.FunctionType):
         for content in fun.__closure__ or ():
             try:
-                yield from _reachable(content.cell_contents, depth - 1)
+                yield from _reachable(content.cell_contents, depth - 1, objects)
             except ValueError:  # a cell that is not assigned yet
                 continue
         for name in _names(fun.__code__):
             if name in fun.__globals__:
-                yield from _reachable(fun.__globals__[name], depth - 1)
+                yield from _reachable(fun.__globals__[name], depth - 1, objects)
         if (inner := inspect.unwrap(fun)) is not fun:
-            yield from _reachable(inner, depth)
+            yield from _reachable(inner, depth, objects)
+    elif objects and hasattr(fun, "__dict__") and not isinstance(fun, (type, types.ModuleType)):
+        yield from _reachable(list(vars(fun).values()), depth, objects)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

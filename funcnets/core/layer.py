@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -197,6 +197,8 @@ def functionalize(module: Module) -> Layer:
         if training is not None and not isinstance(training, (bool, np.bool_)):
             raise DTypeError(f"training must be True, False or None, but got {describe(training)}")
         frame = Frame(_unknown, values=values, mode=training, rng=lambda _frame, _what: rng)
+        if (outer := frames.current()) is not None:
+            frame.used = outer.used
         with running(frame):
             out = module(*args, **kwargs)
         return out, nest((path, frame.values[cell]) for path, cell in others.items())
@@ -215,7 +217,7 @@ def remember_tree(module: Module) -> None:
     _handed_out[module] = next(_clock)
 
 
-def cells_of_trees(trees: Sequence[Tree], owned: set[Cell]) -> list[dict[Cell, Any] | None]:
+def cells_of_trees(trees: Sequence[Tree], owned: Set[Cell]) -> list[dict[Cell, Any] | None]:
     """The cell behind every entry of some trees of gradients; None for a tree that fits no module.
 
     Gradients are plain dicts, so that every JAX and optax function takes them. Which parameters they

@@ -312,9 +312,10 @@ def scan(
     References:
         jax.lax.scan
     """
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(xs)} | (
-        {length} if length is not None else set()
-    )
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
+    if () in shapes:
+        raise ArgumentError("scan goes along the leading axis of xs, but one of them is a single number")
+    sizes = {shape[0] for shape in shapes} | ({length} if length is not None else set())
     if len(sizes) != 1:
         raise ArgumentError(
             f"scan needs xs of one common length, or length=, but got lengths {sorted(sizes)}"
@@ -473,9 +474,11 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             filled[place] = array
         new_args, new_kwargs = jax.tree.unflatten(structure, filled)
         # Zeros under a trace are a description, not memory.
+        parent = frames.current()
         frame = Frame(
-            lambda cell: jnp.zeros(cell.shape, cell.dtype),
+            (lambda cell: jnp.zeros(cell.shape, cell.dtype)) if parent is None else parent.read,
             rng=lambda _frame, _what: jax.random.key(0),
+            parent=parent,
         )
         with running(frame):
             return fun(*new_args, **new_kwargs)

@@ -18,11 +18,11 @@ from jax.core import Tracer
 from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Version
-from funcnets.core.convert import as_array, placement, refuse_tracer
+from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.frame import Frame, running
 from funcnets.core.hooks import Hooks
 from funcnets.core.printing import ModuleText, describe_call
-from funcnets.core.random import advance, stream
+from funcnets.core.random import advance, stream, stream_lock
 from funcnets.core.state_dict import StateDict
 from funcnets.core.tree import Tree, TreeNameError
 from funcnets.errors import (
@@ -88,12 +88,6 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         elif isinstance(value, Parameter):
             self._drop(name, state, self._buffers, self._modules)
             self.register_parameter(name, value)
-        elif isinstance(value, Module):
-            self._drop(name, state, self._parameters, self._buffers)
-            self.register_module(name, value)
-        elif isinstance(value, Buffer):
-            self._drop(name, state, self._parameters, self._modules)
-            self.register_buffer(name, value, value.persistent)
         elif name in self._parameters:
             if value is not None:
                 raise DTypeError(
@@ -101,12 +95,18 @@ class Module(Tree, Hooks, StateDict, ModuleText):
                     f"to change its value outside of a call write module.{name}.data = array"
                 )
             self.register_parameter(name, None)
+        elif isinstance(value, Module):
+            self._drop(name, state, self._buffers)
+            self.register_module(name, value)
         elif name in self._modules:
             if value is not None:
                 raise DTypeError(
                     f"cannot assign {describe(value)} as child module '{name}' (a Module or None expected)"
                 )
             self.register_module(name, None)
+        elif isinstance(value, Buffer):
+            self._drop(name, state)
+            self.register_buffer(name, value, value.persistent)
         elif name in self._buffers:
             self._assign_buffer(name, value)
         else:
@@ -186,11 +186,11 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         if "_modules" not in self.__dict__:
             raise ModuleAccessError(f"cannot assign {kind} before Module.__init__() call")
         if not isinstance(name, str):
-            raise DTypeError(f"{kind} name should be a string, but got {type(name).__name__}")
+            raise DTypeError(f"{kind} name should be a string. Got {type(name).__name__}")
         if "." in name:
             raise TreeNameError(f'{kind} name can\'t contain ".", got: {name}')
         if name == "":
-            raise TreeNameError(f'{kind} name can\'t be empty string "", got: {name}')
+            raise TreeNameError(f'{kind} name can\'t be empty string ""')
         if hasattr(self, name) and name not in home:
             raise TreeNameError(f"attribute '{name}' already exists")
 
@@ -296,7 +296,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
             This module.
         """
         for arg in args:
-            if hasattr(arg, "dtype") and hasattr(arg, "shape"):
+            if hasattr(arg, "dtype") and hasattr(arg, "shape") and not isinstance(arg, type):
                 dtype = arg.dtype
             elif isinstance(arg, (str, jax.Device, jax.sharding.Sharding)) and not _is_dtype_name(
                 arg
@@ -313,11 +313,16 @@ class Module(Tree, Hooks, StateDict, ModuleText):
                 ) from None
             if not jnp.issubdtype(dtype, jnp.inexact):
                 raise DTypeError(
-                    f"nn.Module.to only accepts floating point or complex dtypes, but got {dtype}"
+                    "nn.Module.to only accepts floating point or complex dtypes, "
+                    f"but got desired dtype={dtype}"
                 )
+            dtype = available(dtype)
         device = placement(device)
         for _, cell in self._cells():
-            converts = dtype is not None and jnp.issubdtype(cell.dtype, jnp.floating)
+            converts = dtype is not None and (
+                jnp.issubdtype(cell.dtype, jnp.floating)
+                or (jnp.issubdtype(cell.dtype, jnp.inexact) and jnp.issubdtype(dtype, jnp.complexfloating))
+            )
             cell.convert(dtype if converts else None, device)
         return self
 
@@ -435,7 +440,15 @@ def own_value(cell: Cell) -> jax.Array:
 
 
 def stream_key(frame: Frame, what: str) -> jax.Array:
-    """A key from ``manual_seed``'s stream, which advances like any other buffer."""
+    """A key from ``manual_seed``'s stream, which advances like any other buffer.
+
+    In an eager call it advances at once: no other thread, and no call after a failed one, gets the key.
+    """
+    if frame.rooted:
+        with stream_lock:
+            successor, now = advance(stream.lend())
+            stream._set(successor, lent=False)
+        return now
     successor, now = advance(frame.read(stream))
     frame.write(stream, successor, "the state of the random generator")
     return now

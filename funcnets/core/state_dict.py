@@ -43,6 +43,7 @@ class _Loading(OrderedDict[str, Any]):
     """A state_dict that is being loaded, with the assignments collected so far."""
 
     assignments: list[Callable[[], None]]
+    extras: list[Callable[[], None]]
     _metadata: Any
 
 
@@ -181,31 +182,30 @@ class StateDict:
         errors: list[str] = []
         metadata = getattr(state_dict, "_metadata", None)
         loading = _Loading(state_dict)
-        loading.assignments = []
+        loading.assignments, loading.extras = [], []
         if metadata is not None:
             loading._metadata = metadata
 
-        def load(module: Any, prefix: str) -> None:
+        def load(module: Any, loading: _Loading, prefix: str) -> None:
             local = dict((metadata or {}).get(prefix[:-1], {}))
             if assign:
                 local["assign_to_params_buffers"] = True
-            own = loading
-            if prefix:
-                own = _Loading((k, v) for k, v in loading.items() if k.startswith(prefix))
-                own.assignments = loading.assignments
             # As in torch, the collecting is always strict and the verdict is not, so that the
             # result lists what strict=False skipped.
-            module._load_from_state_dict(own, prefix, local, True, missing, unexpected, errors)
+            module._load_from_state_dict(loading, prefix, local, True, missing, unexpected, errors)
             for name, child in module._modules.items():
                 if child is not None:
-                    load(child, f"{prefix}{name}.")
+                    below = f"{prefix}{name}."
+                    own = _Loading((k, v) for k, v in loading.items() if k.startswith(below))
+                    own.assignments, own.extras = loading.assignments, loading.extras
+                    load(child, own, below)
             for hook in module._load_state_dict_post_hooks.values():
                 if hook(module, IncompatibleKeys(missing, unexpected)) is not None:
                     raise StateDictError(
                         "a load_state_dict post-hook must return None: change the lists of keys in place"
                     )
 
-        load(self, "")
+        load(self, loading, "")
         if strict:
             for keys, word in ((unexpected, "Unexpected"), (missing, "Missing")):
                 if keys:
@@ -216,7 +216,8 @@ class StateDict:
             raise StateDictError(
                 f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}"
             )
-        for assignment in loading.assignments:
+        # What may fail, a module's own set_extra_state, comes before anything has changed.
+        for assignment in (*loading.extras, *loading.assignments):
             assignment()
         return IncompatibleKeys(missing, unexpected)
 
@@ -254,7 +255,7 @@ class StateDict:
         if type(self).set_extra_state is not StateDict.set_extra_state:
             if extra in state_dict:
                 value = state_dict[extra]
-                state_dict.assignments.append(lambda: self.set_extra_state(value))
+                state_dict.extras.append(lambda: self.set_extra_state(value))
             elif strict:
                 missing_keys.append(extra)
         elif strict and extra in state_dict:
@@ -271,8 +272,8 @@ class StateDict:
         value = state_dict[key]
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
             errors.append(
-                f'While copying the parameter named "{key}", expected an array from checkpoint but '
-                f"received {describe(value)}"
+                f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object '
+                f"from checkpoint but received {type(value)}"
             )
             return
         shape = tuple(value.shape)

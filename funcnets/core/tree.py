@@ -156,7 +156,7 @@ class Tree(Stateful):
             raise TreeNameError("Cannot set the submodule without a target name!")
         parent_path, _, name = target.rpartition(".")
         if not isinstance(module, Tree):
-            raise DTypeError(f"{describe(module)} is not an nn.Module")
+            raise ArgumentError(f"`module` is not an nn.Module, found {type(module)}")
         parent = self.get_submodule(parent_path)
         existing = getattr(parent, name, None)
         if strict and not hasattr(parent, name):
@@ -167,11 +167,11 @@ class Tree(Stateful):
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path."""
-        return self._get_cell(target, "_parameters", "parameter")
+        return self._get_cell(target, "_parameters", "an nn.Parameter")
 
     def get_buffer(self, target: str) -> Buffer:
         """The buffer at a dotted path."""
-        return self._get_cell(target, "_buffers", "buffer")
+        return self._get_cell(target, "_buffers", "a buffer")
 
     def _get_cell(self, target: str, kind: str, word: str) -> Any:
         path, _, name = target.rpartition(".")
@@ -179,7 +179,7 @@ class Tree(Stateful):
         cell = module.__dict__[kind].get(name)
         if cell is None:
             if hasattr(module, name):
-                raise ModuleAccessError(f"`{name}` is not a {word}")
+                raise ModuleAccessError(f"`{name}` is not {word}")
             raise ModuleAccessError(f"{module._get_name()} has no attribute `{name}`")
         return _seen_from_here(cell)
 
@@ -220,6 +220,7 @@ class Tree(Stateful):
 
 
 _OWN_FIELDS = {
+    "_jitted",
     "_parameters",
     "_buffers",
     "_modules",

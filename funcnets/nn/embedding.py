@@ -35,7 +35,7 @@ class _Table(Module):
     num_embeddings: int
     embedding_dim: int
     padding_idx: int | None
-    weight: Parameter
+    weight: Any
 
     def _build(
         self,
@@ -138,7 +138,7 @@ class Embedding(_Table):
     def forward(self, input: jax.Array) -> jax.Array:
         return F.embedding(
             input,
-            self.weight,  # pyright: ignore[reportArgumentType]
+            self.weight,
             self.padding_idx,
             self.max_norm,
             self.norm_type,
@@ -277,7 +277,7 @@ class EmbeddingBag(_Table):
         """Reduce bags of rows; the arguments are those of ``functional.embedding_bag``."""
         return F.embedding_bag(
             input,
-            self.weight,  # pyright: ignore[reportArgumentType]
+            self.weight,
             offsets,
             self.max_norm,
             self.norm_type,

@@ -80,6 +80,9 @@ class Linear(Module):
         torch.nn.Linear
     """
 
+    weight: Any
+    bias: Any
+
     def __init__(
         self,
         in_features: int,
@@ -161,6 +164,9 @@ class Bilinear(Module):
     References:
         torch.nn.Bilinear
     """
+
+    weight: Any
+    bias: Any
 
     def __init__(
         self,

@@ -9,14 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim.optimizer import (
-    Optimizer,
-    betas_of,
-    only_if,
-    refuse_flags,
-    require,
-    scale_by_rate,
-)
+from funcnets.optim._parts import betas_of, only_if, refuse_flags, require, scale_by_rate
+from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
 

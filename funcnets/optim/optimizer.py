@@ -7,7 +7,7 @@ what an optimizer is. The learning rate is a cell, too: it is data, and changing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -343,7 +343,8 @@ class Optimizer(Stateful):
         paths, leaves, buffers, structure = memory.arrange(tx)
         # The dtype differs if the model was converted since.
         values = [frame.read(b).astype(leaf.dtype) for b, leaf in zip(buffers, leaves, strict=True)]
-        updates, state = tx.update(tree, jax.tree.unflatten(structure, values), params)
+        done: Any = tx.update(tree, jax.tree.unflatten(structure, values), params)
+        updates, state = done
         absent = {name for name, cell in cells.items() if cell not in gradients}
         for name in params.keys() - absent:
             frame.write(
@@ -364,23 +365,18 @@ class Optimizer(Stateful):
                     f"but got {describe(tree)}"
                 )
         owned = {c for group in self.param_groups for c in group.cells}
+        names = {id(value): name for tree in trees for name, value in flatten(tree)}
         found: dict[Any, Any] = {}
-        for tree, rows in zip(
-            trees, self._named(trees) or cells_of_trees(trees, owned), strict=True
-        ):
-            if rows is None:
-                self._refuse(tree)
-            found |= rows
+        matched: Any = self._named(trees) or cells_of_trees(trees, owned)
+        for tree, rows in zip(trees, matched, strict=True):
+            found |= self._refuse(tree) if rows is None else rows
         for cell, value in found.items():
-            shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-            if shape != cell.shape:
-                raise TreeError(
-                    f"a gradient must have its parameter's shape {cell.shape}, but is {describe(value)}"
-                )
-            if dtype != cell.dtype:
-                raise DTypeError(
-                    f"a gradient must have its parameter's dtype {cell.dtype}, but is {describe(value)}"
-                )
+            for what, error in (("shape", TreeError), ("dtype", DTypeError)):
+                if getattr(value, what, None) != getattr(cell, what):
+                    raise error(
+                        f"the gradient of {names[id(value)]} must have its parameter's {what}, {getattr(cell, what)}, "
+                        f"but is {describe(value)}"
+                    )
         return {
             cell: value for cell, value in found.items() if cell in owned and cell.requires_grad
         }
@@ -399,7 +395,7 @@ class Optimizer(Stateful):
             return None
         return [{names[name]: value for name, value in tree.items()} for tree in found]
 
-    def _refuse(self, tree: Any) -> None:
+    def _refuse(self, tree: Any) -> NoReturn:
         names = [name for name, _ in flatten(tree)]
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         count = sum(len(group.cells) for group in self.param_groups)
@@ -420,47 +416,3 @@ class Optimizer(Stateful):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
-
-
-def scale_by_rate(lr: Any) -> optax.GradientTransformation:
-    """Multiply by minus the learning rate: a number, a schedule, or an array that may be traced.
-
-    optax's own would round the rate to the precision of a half precision gradient first.
-    """
-    if callable(lr):
-        return optax.scale_by_learning_rate(lr)
-
-    def scale(gradient: jax.Array) -> jax.Array:
-        wide = jnp.promote_types(gradient.dtype, jnp.float32)
-        return (-jnp.asarray(lr, wide) * gradient.astype(wide)).astype(gradient.dtype)
-
-    return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))
-
-
-def only_if(condition: Any, tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """``tx``, or nothing in its place: so that the places of the others do not depend on an option."""
-    return tx if condition else optax.identity()
-
-
-def refuse_flags(owner: str, **flags: Any) -> None:
-    """torch's implementation switches, which have no counterpart: XLA fuses the whole step."""
-    for name, value in flags.items():
-        if value:
-            raise UnsupportedError(
-                f"{owner}({name}=True) selects one of torch's kernels; XLA fuses the step: leave it out"
-            )
-
-
-def require(condition: bool, what: str, value: Any) -> None:
-    if not condition:
-        raise ArgumentError(f"Invalid {what}: {value}")
-
-
-def betas_of(options: Mapping[str, Any]) -> Sequence[float]:
-    """Two decay rates within [0, 1)."""
-    betas = options["betas"]
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise ArgumentError(f"betas must be a pair of numbers, but got {betas!r}")
-    for i, beta in enumerate(betas):
-        require(0.0 <= beta < 1.0, f"beta parameter at index {i}", beta)
-    return betas

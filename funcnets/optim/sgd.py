@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim.optimizer import Optimizer, only_if, refuse_flags, require, scale_by_rate
+from funcnets.optim._parts import only_if, refuse_flags, require, scale_by_rate
+from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["SGD", "sgd_tx"]
 

@@ -41,7 +41,7 @@ def test_linear_refuses_another_last_axis(shape):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
 def test_linear_refuses_another_dtype(dtype):
-    with pytest.raises(DTypeError, match="one dtype.*input"):
+    with pytest.raises(DTypeError, match=r"one dtype.*input"):
         nn.Linear(3, 4)(jnp.ones((2, 3), dtype))
 
 

@@ -1,0 +1,57 @@
+"""What the optimizers of this package are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from funcnets.errors import ArgumentError, UnsupportedError
+
+
+def scale_by_rate(lr: Any) -> optax.GradientTransformation:
+    """Multiply by minus the learning rate: a number, a schedule, or an array that may be traced.
+
+    optax's own would round the rate to the precision of a half precision gradient first.
+    """
+    if callable(lr):
+        return optax.scale_by_learning_rate(lr)  # pyright: ignore[reportArgumentType]
+
+    def scale(gradient: jax.Array) -> jax.Array:
+        wide = jnp.promote_types(gradient.dtype, jnp.float32)
+        return (-jnp.asarray(lr, wide) * gradient.astype(wide)).astype(gradient.dtype)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(scale, updates))
+
+
+def only_if(condition: Any, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``tx``, or nothing in its place: so that the places of the others do not depend on an option."""
+    return tx if condition else optax.identity()
+
+
+def refuse_flags(owner: str, **flags: Any) -> None:
+    """torch's implementation switches, which have no counterpart: XLA fuses the whole step."""
+    for name, value in flags.items():
+        if value:
+            raise UnsupportedError(
+                f"{owner}({name}=True) selects one of torch's kernels; XLA fuses the step: leave it out"
+            )
+
+
+def require(condition: bool, what: str, value: Any) -> None:
+    """Refuse a hyper-parameter, in PyTorch's words."""
+    if not condition:
+        raise ArgumentError(f"Invalid {what}: {value}")
+
+
+def betas_of(options: Mapping[str, Any]) -> Sequence[float]:
+    """Two decay rates within [0, 1)."""
+    betas = options["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ArgumentError(f"betas must be a pair of numbers, but got {betas!r}")
+    for i, beta in enumerate(betas):
+        require(0.0 <= beta < 1.0, f"beta parameter at index {i}", beta)
+    return betas
