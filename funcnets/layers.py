@@ -315,16 +315,13 @@ def fan_in_concat(axis: int = -1) -> Layer:
     axis = as_int("axis", axis)
 
     def forward(call: Callable[[str, Any], Any], x: Any) -> Any:
-        shapes = [list(_shape("fan_in_concat", part)) for part in _arrays("fan_in_concat", x)]
+        shapes = [_shape("fan_in_concat", part) for part in _arrays("fan_in_concat", x)]
         rank = len(shapes[0])
         if not -rank <= axis < rank:
             raise ShapeError(
                 f"fan_in_concat(axis={axis}) got inputs without that axis: {describe(x)}"
             )
-        for shape in shapes:
-            if len(shape) == rank:
-                del shape[axis]
-        if any(shape != shapes[0] for shape in shapes):
+        if len({(len(s), s[:axis] + s[axis:][1:]) for s in shapes}) > 1:
             raise ShapeError(
                 f"fan_in_concat needs inputs of equal sizes, except along axis {axis}, "
                 f"but got {describe(x)}"

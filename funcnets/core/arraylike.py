@@ -65,6 +65,9 @@ class ArrayLike:
     def __iter__(self) -> Iterator[jax.Array]:
         return iter(self.data)
 
+    def __contains__(self, item: Any) -> bool:
+        return bool((self.data == unwrap(item)).any())
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a 0-d tensor")

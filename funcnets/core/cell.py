@@ -85,6 +85,7 @@ def split_seed(seed: int) -> tuple[int, int]:
 
 
 tickets = Tickets()
+NO_TICKET = (0, 0, 0)
 
 
 def is_shape(value: Any) -> bool:
@@ -125,7 +126,7 @@ class Cell(ArrayLike):
         self._placement = placement(device)
         self._value: jax.Array | None = None
         self._lent = False
-        self._ticket = tickets.take()
+        self._ticket = NO_TICKET
         if isinstance(shape_or_array, Cell):
             shape_or_array = shape_or_array.data
         if isinstance(shape_or_array, jax.ShapeDtypeStruct):
@@ -137,6 +138,7 @@ class Cell(ArrayLike):
             self.initializer: Initializer = (
                 zeros() if initializer is None else initializer_from(initializer)
             )
+            self._take_ticket()
             return
         if isinstance(shape_or_array, (bool, int, str)) or not (
             isinstance(shape_or_array, float) or hasattr(shape_or_array, "__array__")
@@ -236,6 +238,11 @@ class Cell(ArrayLike):
         self._lent = lent
         Version.lent += 1
 
+    def _take_ticket(self) -> None:
+        # Constants take none, as they draw nothing in PyTorch: adding a counter, or an optimizer's
+        # memory, must not change the values of what is created later.
+        self._ticket = tickets.take() if self.initializer.needs_key else NO_TICKET
+
     def forget(self) -> None:
         """Drop the value: the next read draws it from the initializer."""
         self._value = None
@@ -248,7 +255,7 @@ class Cell(ArrayLike):
                 "an in-place initialiser ran inside a call: initialise in __init__, or outside the call"
             )
         self.initializer = initializer_from(initializer)
-        self._ticket = tickets.take()
+        self._take_ticket()
         self.forget()
 
     def convert(self, dtype: Any = None, device: Any = None) -> None:

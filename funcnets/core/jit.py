@@ -453,6 +453,7 @@ def _reachable(fun: Any, depth: int = 3, objects: bool = False) -> Iterator[Stat
                 yield from _reachable(content.cell_contents, depth - 1, objects)
             except ValueError:  # a cell that is not assigned yet
                 continue
+        yield from _reachable([*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()], depth)
         for name in _names(fun.__code__):
             if name in fun.__globals__:
                 yield from _reachable(fun.__globals__[name], depth - 1, objects)

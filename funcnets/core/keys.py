@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_context
 
 from funcnets.errors import RngError
 
@@ -100,7 +100,8 @@ def host_key_data(key: jax.Array) -> np.ndarray | None:
     """The raw ``uint32[2]`` of a concrete Threefry key, or None if it must be handled by JAX."""
     if isinstance(key, Tracer) or str(jax.random.key_impl(key)) != "threefry2x32":
         return None
-    return np.asarray(jax.random.key_data(key))
+    with eval_context():  # a concrete key may be used within a trace
+        return np.asarray(jax.random.key_data(key))
 
 
 def path_keys(key: jax.Array, paths: Sequence[tuple[str, ...]]) -> np.ndarray | jax.Array:
@@ -125,6 +126,8 @@ def path_keys(key: jax.Array, paths: Sequence[tuple[str, ...]]) -> np.ndarray | 
         data = jnp.where(use[:, None], jax.random.key_data(folded), jax.random.key_data(keys))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key)), None
 
+    if depth == 1:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(words[:, 0]))
     # One scan over the levels instead of one folding per level: a single small kernel to compile.
     keys = jnp.broadcast_to(key, (len(paths),))
     return jax.lax.scan(one_level, keys, (jnp.asarray(words.T), jnp.asarray(used.T)))[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -166,6 +167,8 @@ def cell_text(cell: Any) -> str:
     head = "Parameter containing:\n" if parameter else ""
     if isinstance(value, Tracer):
         return f"{head}tensor(..., size={_size(cell.shape)}, dtype={cell.dtype})"
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):  # torch has no such thing
+        return head + repr(value)
     return head + array_text(value, suffixes=("requires_grad=True",) if cell.requires_grad else ())
 
 

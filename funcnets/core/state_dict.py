@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Cell
 from funcnets.core.convert import as_array, refuse_tracer

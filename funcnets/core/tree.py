@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful
-from funcnets.errors import ArgumentError, DTypeError, ModuleAccessError
+from funcnets.errors import ArgumentError, ModuleAccessError
 
 if TYPE_CHECKING:
     from funcnets.core.module import Module
@@ -37,6 +36,11 @@ class Tree(Stateful):
     _get_name: Any
 
     # --- walking ------------------------------------------------------------------------------
+
+    def _note_use(self) -> None:
+        """Note that the running call, if there is one, depends on which children and cells there are."""
+        if (frame := frames.current()) is not None:
+            frame.used[self] = None
 
     def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
         """Every module below and including this one, with its path, depth first, each once.
@@ -67,6 +71,7 @@ class Tree(Stateful):
         remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Cell]]:
         """Every cell with its dotted path, a shared one under its first path only."""
+        self._note_use()
         seen: set[int] = set()
         modules = self._walk(prefix) if remove_duplicate else self._walk_all(prefix)
         for path, module in modules if recurse else [(prefix, self)]:
@@ -103,6 +108,7 @@ class Tree(Stateful):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """``(name, module)`` of the direct children, each module once."""
+        self._note_use()
         seen: set[int] = set()
         for name, child in self._modules.items():
             if child is not None and id(child) not in seen:
@@ -118,6 +124,7 @@ class Tree(Stateful):
         self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
         """``(path, module)`` of this module and all below it."""
+        self._note_use()
         memo = set() if memo is None else memo
         for path, module in self._walk(prefix) if remove_duplicate else self._walk_all(prefix):
             if not remove_duplicate or module not in memo:

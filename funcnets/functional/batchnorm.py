@@ -246,6 +246,13 @@ def instance_norm_stats(input: jax.Array) -> tuple[jax.Array, jax.Array, int]:
 
     Raises:
         ShapeError: a single value per channel and sample.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import functional as F
+        >>> mean, var, count = F.instance_norm_stats(jnp.ones((4, 3, 8)))
+        >>> mean.shape, var.shape, count
+        ((3,), (3,), 8)
     """
     input = check_channels(input)
     _check_spatial(input)

@@ -166,6 +166,10 @@ def embedding_renorm(
     Returns:
         The new table.
 
+    Raises:
+        ShapeError: ``weight`` is not 2D.
+        DTypeError: ``indices`` is not an array of integers, or ``weight`` not one of floats.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from funcnets import functional as F

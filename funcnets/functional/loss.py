@@ -110,7 +110,51 @@ def along(vector: jax.Array, ndim: int, axis: int) -> jax.Array:
     return vector.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def _reduce_weighted(loss: jax.Array, share: jax.Array, reduction: str, dtype: Any) -> jax.Array:
+def _soft(
+    input: jax.Array, target: jax.Array, weight: Any, axis: int, label_smoothing: float
+) -> tuple[jax.Array, Any]:
+    """The loss of every position against class probabilities, and the dtype of the result."""
+    classes = input.shape[axis]
+    weight = class_weights(weight, input, classes)
+    (input, target), dtype = common(input=input, target=target)
+    if label_smoothing > 0.0:
+        target = target * (1.0 - label_smoothing) + label_smoothing / classes
+    loss = -target * jax.nn.log_softmax(input, axis)
+    if weight is not None:
+        loss = loss * along(weight, loss.ndim, axis).astype(loss.dtype)
+    return loss.sum(axis), dtype
+
+
+def cross_entropy_terms(
+    input: Any, target: Any, weight: Any, ignore_index: int, label_smoothing: float
+) -> tuple[jax.Array, jax.Array, Any]:
+    """The loss of every position, its weight in the mean, and the dtype of the result."""
+    input, target = real("input", input), as_array("target", target)
+    axis = class_axis(input)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(f"label_smoothing must be between 0 and 1, but got {label_smoothing}")
+    if input.shape != target.shape:
+        weight = class_weights(weight, input, input.shape[axis])
+        target = class_indices(target, input, axis)
+        log_prob = jax.nn.log_softmax(widen(input), axis)
+        loss, share = _nll(log_prob, target, weight, axis, ignore_index, label_smoothing)
+        return loss, share, input.dtype
+    if not jnp.issubdtype(target.dtype, jnp.floating):
+        raise DTypeError(
+            "target has the shape of input and so must hold class probabilities, floating point "
+            f"numbers, but got {describe(target)}"
+        )
+    if ignore_index >= 0:
+        raise ArgumentError(
+            f"ignore_index works with class indices only, but got ignore_index={ignore_index} and "
+            "class probabilities; give those positions a target of zeros"
+        )
+    loss, dtype = _soft(input, target, weight, axis, label_smoothing)
+    return loss, jnp.ones_like(loss), dtype
+
+
+def reduce_terms(loss: jax.Array, share: jax.Array, dtype: Any, reduction: str) -> jax.Array:
+    """The reduction of losses whose mean is weighted."""
     if reduction == "mean":
         return (loss.sum() / share.sum()).astype(dtype)
     return reduced(loss, reduction, dtype)
@@ -171,49 +215,8 @@ def cross_entropy(
         torch.nn.functional.cross_entropy
     """
     reduction = resolve_reduction(size_average, reduce, reduction)
-    input, target = real("input", input), as_array("target", target)
-    axis = class_axis(input)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"label_smoothing must be between 0 and 1, but got {label_smoothing}")
-    if input.shape == target.shape:
-        return _soft_cross_entropy(
-            input, target, weight, axis, ignore_index, reduction, label_smoothing
-        )
-    weight = class_weights(weight, input, input.shape[axis])
-    target = class_indices(target, input, axis)
-    log_prob = jax.nn.log_softmax(widen(input), axis)
-    loss, share = _nll(log_prob, target, weight, axis, ignore_index, label_smoothing)
-    return _reduce_weighted(loss, share, reduction, input.dtype)
-
-
-def _soft_cross_entropy(
-    input: jax.Array,
-    target: jax.Array,
-    weight: Any,
-    axis: int,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
-) -> jax.Array:
-    if not jnp.issubdtype(target.dtype, jnp.floating):
-        raise DTypeError(
-            "target has the shape of input and so must hold class probabilities, floating point "
-            f"numbers, but got {describe(target)}"
-        )
-    if ignore_index >= 0:
-        raise ArgumentError(
-            f"ignore_index works with class indices only, but got ignore_index={ignore_index} and "
-            "class probabilities; give those positions a target of zeros"
-        )
-    classes = input.shape[axis]
-    weight = class_weights(weight, input, classes)
-    (input, target), dtype = common(input=input, target=target)
-    if label_smoothing > 0.0:
-        target = target * (1.0 - label_smoothing) + label_smoothing / classes
-    loss = -target * jax.nn.log_softmax(input, axis)
-    if weight is not None:
-        loss = loss * along(weight, loss.ndim, axis).astype(loss.dtype)
-    return reduced(loss.sum(axis), reduction, dtype)
+    terms = cross_entropy_terms(input, target, weight, ignore_index, label_smoothing)
+    return reduce_terms(*terms, reduction)
 
 
 def nll_loss(
@@ -265,7 +268,7 @@ def nll_loss(
     weight = class_weights(weight, input, input.shape[axis])
     target = class_indices(target, input, axis)
     loss, share = _nll(widen(input), target, weight, axis, ignore_index)
-    return _reduce_weighted(loss, share, reduction, input.dtype)
+    return reduce_terms(loss, share, input.dtype, reduction)
 
 
 @jax.custom_jvp

@@ -231,6 +231,12 @@ def cross_map_lrn2d(
         ArgumentError: ``size`` is not positive.
         DTypeError: ``input`` is not floating point.
 
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import functional as F
+        >>> F.cross_map_lrn2d(jnp.ones((2, 5, 4, 4)), 3).shape
+        (2, 5, 4, 4)
+
     References:
         torch.nn.CrossMapLRN2d
     """

@@ -10,7 +10,7 @@ and then for the reverse direction::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -79,9 +79,7 @@ _DOC = """Run layers of {cells} over a sequence.
     """
 
 
-def _stack(
-    name: str, kind: Kind, cells: str, reference: str
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _stack(name: str, kind: Kind, cells: str, reference: str):
     """The function that runs a stack of one kind of cell with a single state."""
 
     def run(

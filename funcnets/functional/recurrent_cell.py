@@ -90,18 +90,28 @@ GRU = Kind(gru_step, gates=3, states=1)
 # --- cells ----------------------------------------------------------------------------------------
 
 
-def rnn_tanh_cell(
-    input: jax.Array,
-    hx: jax.Array,
-    w_ih: jax.Array,
-    w_hh: jax.Array,
-    b_ih: jax.Array | None = None,
-    b_hh: jax.Array | None = None,
-) -> jax.Array:
-    r"""One step of an Elman network.
+def _elman_cell(name: str, kind: Kind, formula: str):
+    """The function that takes one step of an Elman network."""
+
+    def cell(
+        input: jax.Array,
+        hx: jax.Array,
+        w_ih: jax.Array,
+        w_hh: jax.Array,
+        b_ih: jax.Array | None = None,
+        b_hh: jax.Array | None = None,
+    ) -> jax.Array:
+        return _cell(kind, input, (hx,), Weights(w_ih, w_hh, b_ih, b_hh))[0]
+
+    cell.__name__ = cell.__qualname__ = name
+    cell.__doc__ = _ELMAN_DOC % {"name": name, "formula": formula}
+    return cell
+
+
+_ELMAN_DOC = r"""One step of an Elman network.
 
     .. math::
-        h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})
+        h' = %(formula)s
 
     Args:
         input: ``(N, input_size)`` or ``(input_size,)``.
@@ -121,34 +131,18 @@ def rnn_tanh_cell(
     Examples:
         >>> import jax.numpy as jnp
         >>> from funcnets import functional as F
-        >>> F.rnn_tanh_cell(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones((4, 3)), jnp.ones((4, 4))).shape
+        >>> w_ih, w_hh = jnp.ones((4, 3)), jnp.ones((4, 4))
+        >>> F.%(name)s(jnp.ones((2, 3)), jnp.ones((2, 4)), w_ih, w_hh).shape
         (2, 4)
 
     References:
-        torch.rnn_tanh_cell
+        Elman, 1990; torch.%(name)s
     """
-    return _cell(TANH, input, (hx,), Weights(w_ih, w_hh, b_ih, b_hh))[0]
 
-
-def rnn_relu_cell(
-    input: jax.Array,
-    hx: jax.Array,
-    w_ih: jax.Array,
-    w_hh: jax.Array,
-    b_ih: jax.Array | None = None,
-    b_hh: jax.Array | None = None,
-) -> jax.Array:
-    r"""One step of an Elman network with a rectifier.
-
-    .. math::
-        h' = \max(0, W_{ih} x + b_{ih} + W_{hh} h + b_{hh})
-
-    Args, returns and errors are those of :func:`rnn_tanh_cell`.
-
-    References:
-        torch.rnn_relu_cell
-    """
-    return _cell(RELU, input, (hx,), Weights(w_ih, w_hh, b_ih, b_hh))[0]
+rnn_tanh_cell = _elman_cell("rnn_tanh_cell", TANH, r"\tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})")
+rnn_relu_cell = _elman_cell(
+    "rnn_relu_cell", RELU, r"\max(0, W_{ih} x + b_{ih} + W_{hh} h + b_{hh})"
+)
 
 
 def lstm_cell(

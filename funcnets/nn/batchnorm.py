@@ -13,6 +13,7 @@ from funcnets._args import channel_axis_check, positive, require_ndim
 from funcnets.core.cell import Buffer, Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._numeric import real
 from funcnets.nn import init
 
 __all__ = [
@@ -115,6 +116,7 @@ class _BatchNorm(_NormBase):
     """The computation that the batch normalisations share."""
 
     def forward(self, input: jax.Array) -> jax.Array:
+        input = real("input", input)
         self._check_input_dim(input)
         if self.weight is not None or self.running_mean is not None:
             channel_axis_check("input", input, 1, self.num_features, "num_features")
@@ -367,6 +369,7 @@ class _InstanceNorm(_NormBase):
         super().__init__(num_features, *options, bias=bias)
 
     def forward(self, input: jax.Array) -> jax.Array:
+        input = real("input", input)
         self._check_input_dim(input)
         self._check_channels(input)
         batched = input if input.ndim == self._ranks[1] else input[None]

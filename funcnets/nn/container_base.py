@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from funcnets._args import describe
-from funcnets.core import frame as frames
 from funcnets.core.module import Module
 from funcnets.core.tree import TreeNameError
 from funcnets.errors import ArgumentError, DTypeError, ModuleAccessError
@@ -78,8 +77,7 @@ class Holder(Module):
     @property
     def _elements(self) -> dict[str, Any]:
         """The children by name. A running call notes that it depends on which they are."""
-        if (frame := frames.current()) is not None:
-            frame.used[self] = None
+        self._note_use()
         return self._modules
 
     def __len__(self) -> int:

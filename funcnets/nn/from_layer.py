@@ -96,9 +96,10 @@ class Draw:
         self._rest: tuple[bytes, dict[int, Any]] = (b"", {})
 
     def __call__(self, key: jax.Array, index: int) -> Any:
-        if isinstance(key, Tracer):
+        words = jax.random.key_data(key)
+        if isinstance(words, Tracer):  # also where a concrete key meets somebody's trace
             return jax.tree.leaves(self.init(key))[index]
-        name = str(key.dtype).encode() + jax.random.key_data(key).tobytes()
+        name = str(key.dtype).encode() + words.tobytes()
         kept, rest = self._rest
         leaf = rest.pop(index, None) if kept == name else None
         if leaf is not None:
@@ -148,9 +149,9 @@ class FromLayer(Branch):
     ``functionalize`` of the result gives the numbers of ``init`` with the same key, as nested dicts.
 
     A call hands ``apply`` the mode of the module, or None in a pure call that was not told, and keeps
-    the new state. ``apply`` gets a key when it draws one: it is called with ``rng=None`` first, and again
-    with a key if that raises ``RngError``, as the functions of ``nn.functional`` do. A function that
-    draws with ``jax.random`` itself says so in the same way.
+    the new state. ``apply`` gets a key only if it draws one: it is called with ``rng=None`` first, and
+    again with a key if that raises ``funcnets.errors.RngError``. The layers and functions of funcnets
+    raise it where they need a key; code that calls ``jax.random`` must do so itself.
 
     Args:
         pair: a :class:`funcnets.Layer` or a tuple of two functions, ``init(key) -> (params, state)`` and
@@ -184,6 +185,9 @@ class FromLayer(Branch):
         >>> params, _ = fn.functionalize(model).init(key)
         >>> bool((params["0"]["scale"] == init(fn.child_key(key, "0"))[0]["scale"]).all())
         True
+
+    References:
+        :func:`funcnets.functionalize`, the way back.
     """
 
     def __init__(self, pair: Layer | tuple[Any, Any]) -> None:

@@ -12,6 +12,7 @@ from funcnets._args import channel_axis_check, positive
 from funcnets.core.cell import Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError
+from funcnets.functional._numeric import real
 from funcnets.functional.norm import normalized_shape_tuple
 from funcnets.nn import init
 
@@ -222,6 +223,7 @@ class GroupNorm(_Affine):
         self._build((num_channels,), device, dtype, weight=affine, bias=affine and bias)
 
     def forward(self, input: jax.Array) -> jax.Array:
+        input = real("input", input)
         if input.ndim > 1 and self.weight is not None:
             channel_axis_check("input", input, 1, self.num_channels, "num_channels")
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)

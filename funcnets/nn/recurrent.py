@@ -15,6 +15,7 @@ from funcnets._args import choice, describe, positive
 from funcnets.core.cell import Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._numeric import as_array
 from funcnets.nn import init
 from funcnets.nn.utils.rnn import PackedSequence, pack_sorted, unpack_sorted
 
@@ -127,6 +128,7 @@ class RNNBase(Module):
         }
         weights = [weight for weights in self.all_weights for weight in weights]
         if not isinstance(input, PackedSequence):
+            input = as_array("input", input)
             if input.ndim not in (2, 3):
                 raise ShapeError(
                     f"{type(self).__name__} expects 2D (unbatched) or 3D (batched) input, "

@@ -13,6 +13,7 @@ from funcnets._args import choice, describe, positive
 from funcnets.core.cell import Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ShapeError
+from funcnets.functional._numeric import as_array
 from funcnets.nn import init
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase"]
@@ -67,6 +68,7 @@ class RNNCellBase(Module):
 
     def _step(self, function: Any, input: jax.Array, hx: Any, states: int = 1) -> Any:
         """``function`` on the input, the state or zeros, and the parameters."""
+        input = as_array("input", input)
         if input.ndim not in (1, 2):
             raise ShapeError(
                 f"{type(self).__name__} expects 1D (unbatched) or 2D (batched) input, "

@@ -18,12 +18,10 @@ def stack(name: str) -> list[Case]:
         Case(name, (3, 5), inputs=(X,), second=name == "GRU"),
         Case(name, (3, 5), inputs=(X, states(1, 2, 5)), id="hx"),
         Case(name, (3, 5), EVERYTHING, (Normal(2, 4, 3), states(4, 2, 5))),
-        Case(name, (3, 5), {"bias": False, "bidirectional": True}, (X,)),
-        Case(name, (3, 5), {"num_layers": 2, "batch_first": True}, (Normal(4, 3),), id="unbatched"),
-        Case(name, (3, 5), EVERYTHING, (Normal(4, 3), states(4, 5)), id="unbatched"),
-        Case(name, (3, 5, 2), {"dropout": 0.5}, (X,), train=False),
-        Case(name, (3, 5), {"dropout": 0.5}, (X,), id="dropout_of_one_layer"),
-        Case(name, (1, 1), inputs=(Normal(1, 1, 1),)),
+        Case(name, (3, 5), {"bias": False, "bidirectional": True}, (X,), half=False),
+        Case(name, (3, 5), EVERYTHING, (Normal(4, 3), states(4, 5)), half=False, id="unbatched"),
+        Case(name, (3, 5, 2), {"dropout": 0.5}, (X,), train=False, half=False),
+        Case(name, (3, 5), {"dropout": 0.5}, (X,), half=False, id="dropout_of_one_layer"),
     ]
 
 
@@ -49,6 +47,8 @@ CASES = [
     Case("RNN", (3, 5, 1, "relu", False), inputs=(X,)),
     Case("LSTM", (3, 5), {"proj_size": 2}, (X, (Normal(1, 2, 2), Normal(1, 2, 5)))),
     Case("LSTM", (3, 5), {"proj_size": 2, "bias": False, **EVERYTHING}, (Normal(2, 4, 3),)),
+    Case("LSTM", (1, 1), inputs=(Normal(1, 1, 1),), half=False),
+    Case("GRU", (3, 5), {"batch_first": True}, (Normal(4, 3),), half=False, id="unbatched"),
     *cell("RNNCell"),
     *cell("LSTMCell"),
     *cell("GRUCell"),

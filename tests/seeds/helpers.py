@@ -69,9 +69,7 @@ class Seed:
 
     def theirs(self) -> torch.nn.Module:
         torch.manual_seed(0)
-        return self.build(
-            torch.nn, None if self.definition is None else in_torch(self.definition)
-        )
+        return self.build(torch.nn, None if self.definition is None else in_torch(self.definition))
 
     def pair(self) -> tuple[nn.Module, torch.nn.Module]:
         """Both models, with torch's values."""
@@ -151,7 +149,11 @@ def check_training(seed: Seed) -> None:
     stateful_params, _ = fn.get_variables(ours)
     for name, value in fn.core.layer.flatten(stateful_params):
         np.testing.assert_allclose(
-            dict(fn.core.layer.flatten(pure_params))[name], value, rtol=1e-5, atol=1e-7, err_msg=name
+            dict(fn.core.layer.flatten(pure_params))[name],
+            value,
+            rtol=1e-5,
+            atol=1e-7,
+            err_msg=name,
         )
     torch_losses = train_torch(
         theirs, getattr(torch.nn, seed.loss)(), to_torch(x), to_torch(y), seed.lr
