@@ -26,7 +26,13 @@ from funcnets.core.arraylike import ArrayLike
 from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.keys import ticket_keys
-from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
+from funcnets.errors import (
+    ArgumentError,
+    DTypeError,
+    ShapeError,
+    StateLeakError,
+    UnsupportedError,
+)
 from funcnets.init import Given, Initializer, initializer_from, zeros
 
 __all__ = ["Buffer", "Cell", "Parameter"]
@@ -133,7 +139,9 @@ class Cell(ArrayLike):
             dtype = shape_or_array.dtype if dtype is None else dtype
             shape_or_array = shape_or_array.shape
         if is_shape(shape_or_array):
-            self._shape = tuple(positive("a dimension", d, minimum=0) for d in shape_or_array)
+            self._shape: tuple[int, ...] | None = tuple(
+                positive("a dimension", d, minimum=0) for d in shape_or_array
+            )
             self._dtype = resolve_dtype(dtype)
             self.initializer: Initializer = (
                 zeros() if initializer is None else initializer_from(initializer)
@@ -162,7 +170,18 @@ class Cell(ArrayLike):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape, known without a value."""
+        if self._shape is None:
+            raise ShapeError(
+                f"the shape of this {type(self).__name__} is not known yet: it is found by the first call of its "
+                "module, by fn.eval_shape(model, example), by functionalize(model).init(key, example) and by "
+                "loading a state_dict"
+            )
         return self._shape
+
+    @property
+    def settled(self) -> bool:
+        """Whether the shape is known: a lazy module's cells learn theirs from its first input."""
+        return self._shape is not None
 
     @property
     def dtype(self) -> Any:
@@ -172,19 +191,19 @@ class Cell(ArrayLike):
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return len(self._shape)
+        return len(self.shape)
 
     def dim(self) -> int:
         """The number of dimensions."""
-        return len(self._shape)
+        return len(self.shape)
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or its entry ``dim`` (as in PyTorch; the number of elements is ``numel()``)."""
-        return self._shape if dim is None else self._shape[dim]
+        return self.shape if dim is None else self.shape[dim]
 
     def numel(self) -> int:
         """The number of elements."""
-        return int(np.prod(self._shape, dtype=np.int64))
+        return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def has_value(self) -> bool:
@@ -215,11 +234,15 @@ class Cell(ArrayLike):
             frame.write(self, array, "the data of a cell")
             return
         refuse_tracer(array, f"assigning the data of a {type(self).__name__}")
-        if array.shape != self._shape or array.dtype != self._dtype:
-            Version.structure += 1
-        self._shape, self._dtype = array.shape, array.dtype
+        self._describe(array.shape, array.dtype)
         self.initializer = Given(array)
         self._set(array)
+
+    def _describe(self, shape: tuple[int, ...], dtype: Any) -> None:
+        """Take over a shape and a dtype, which may be the present ones."""
+        if shape != self._shape or dtype != self._dtype:
+            Version.structure += 1
+        self._shape, self._dtype = shape, dtype
 
     def lend(self) -> jax.Array:
         """The value, handed to somebody who may keep it: its memory must not be reused."""
@@ -250,7 +273,9 @@ class Cell(ArrayLike):
 
     def reinitialise(self, initializer: Any) -> None:
         """Put in another initializer and draw from it, with a new ticket, when next read."""
-        if frames.current() is not None:
+        frame = frames.current()
+        # A cell that was only just created, by a layer that a call makes, concerns nobody yet.
+        if frame is not None and (self._value is not None or self in frame.values):
             raise StateLeakError(
                 "an in-place initialiser ran inside a call: initialise in __init__, or outside the call"
             )
@@ -350,8 +375,8 @@ class Parameter(Cell):
         if isinstance(initializer, bool):  # torch's Parameter(data, requires_grad)
             initializer, requires_grad = None, initializer
         super().__init__(shape_or_array, initializer, dtype=dtype, device=device)
-        self._requires_grad = False
-        self.requires_grad = requires_grad
+        self._requires_grad = bool(requires_grad)
+        self._check_trainable(requires_grad)
 
     @property
     def requires_grad(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -360,16 +385,19 @@ class Parameter(Cell):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and not jnp.issubdtype(self._dtype, jnp.inexact):
-            raise DTypeError(
-                f"only floating point and complex parameters can require gradients, but this one is {self._dtype}; "
-                "pass requires_grad=False or use a Buffer"
-            )
+        self._check_trainable(value)
         if bool(value) != self._requires_grad:
             if frames.current() is not None:
                 raise StateLeakError("requires_grad was changed inside a call: change it outside")
             Version.structure += 1
         self._requires_grad = bool(value)
+
+    def _check_trainable(self, value: bool) -> None:
+        if value and not jnp.issubdtype(self._dtype, jnp.inexact):
+            raise DTypeError(
+                f"only floating point and complex parameters can require gradients, but this one is {self._dtype}; "
+                "pass requires_grad=False or use a Buffer"
+            )
 
     def requires_grad_(self, requires_grad: bool = True) -> Parameter:
         """Set ``requires_grad`` and return the parameter."""
@@ -437,6 +465,6 @@ def materialise(cells: Iterable[Cell]) -> None:
     # Inside somebody's trace the values must still be arrays, not part of the trace.
     with jax.ensure_compile_time_eval():
         keys = ticket_keys([c._ticket for c in missing])
-        values = draw([(c.initializer, c._shape, c._dtype) for c in missing], keys)
+        values = draw([(c.initializer, c.shape, c._dtype) for c in missing], keys)
         for cell, value in zip(missing, values, strict=True):
             cell._set(value, lent=cell.initializer.shared)

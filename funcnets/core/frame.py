@@ -223,8 +223,8 @@ def current() -> Frame | None:
 
 
 @contextmanager
-def running(frame: Frame) -> Iterator[Frame]:
-    """Make ``frame`` the current one."""
+def running(frame: Frame | None) -> Iterator[Frame | None]:
+    """Make ``frame`` the current one; None steps out of the running call, to look at its description."""
     token = _current.set(frame)
     try:
         yield frame

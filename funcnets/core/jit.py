@@ -256,8 +256,8 @@ class _Program:
         self.parts: list[Stateful] = []
         self.fingerprint: list[Any] | None = None  # not traced yet
         self.reshapes = False
-        cells = {cell: None for root in roots for _, cell in root._cells()}
-        written = {cell: None for root in roots for cell in root._will_write()}
+        cells = {cell: None for root in roots for _, cell in root._cells() if cell.settled}
+        written = {cell: None for root in roots for cell in root._will_write() if cell.settled}
         if any(isinstance(r, Module) and r._may_draw() for r in roots):
             written[stream] = None
         self.roots = roots

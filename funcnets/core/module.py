@@ -182,7 +182,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     # --- registration -------------------------------------------------------------------------
 
-    def _check_name(self, kind: str, name: Any, home: dict[str, Any]) -> None:
+    def _check_name(self, kind: str, name: Any) -> None:
         if "_modules" not in self.__dict__:
             raise ModuleAccessError(f"cannot assign {kind} before Module.__init__() call")
         if not isinstance(name, str):
@@ -191,12 +191,12 @@ class Module(Tree, Hooks, StateDict, ModuleText):
             raise TreeNameError(f'{kind} name can\'t contain ".", got: {name}')
         if name == "":
             raise TreeNameError(f'{kind} name can\'t be empty string ""')
-        if hasattr(self, name) and name not in home:
+        if hasattr(self, name) and name not in self.__dict__[f"_{kind}s"]:
             raise TreeNameError(f"attribute '{name}' already exists")
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None as the place of one that is switched off (a bias, say)."""
-        self._check_name("parameter", name, self._parameters)
+        self._check_name("parameter", name)
         if param is not None and not isinstance(param, Parameter):
             raise DTypeError(
                 f"cannot assign {describe(param)} to parameter '{name}' (nn.Parameter or None required)"
@@ -212,7 +212,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
             tensor: the value, or ``nn.Buffer(shape, initializer)`` to allocate nothing yet.
             persistent: whether ``state_dict`` contains it.
         """
-        self._check_name("buffer", name, self._buffers)
+        self._check_name("buffer", name)
         if tensor is not None and not isinstance(tensor, Buffer):
             if not (hasattr(tensor, "__array__") or isinstance(tensor, float)) or isinstance(
                 tensor, Parameter
@@ -228,7 +228,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a child module under ``name``; the same as assigning it as an attribute."""
-        self._check_name("module", name, self._modules)
+        self._check_name("module", name)
         if module is not None and not isinstance(module, Module):
             raise DTypeError(f"{describe(module)} is not a Module subclass")
         Version.structure += 1
@@ -470,5 +470,5 @@ class rooted_frame:
         if kind is None:
             for cell, value in self.frame.written.items():
                 refuse_tracer(value, "a write to the state of a module")
-                cell._shape, cell._dtype = value.shape, value.dtype
+                cell._describe(value.shape, value.dtype)
                 cell._set(value)

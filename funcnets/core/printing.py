@@ -184,7 +184,8 @@ def describe_call(error: BaseException, module: Any, frame: Any, args: Any, kwar
             ((t, p) for t in reversed(frame.trees) for p, m in t._walk() if m is module),
             (module, ""),
         )
-        line = repr(module).split("\n")[0] + (" ...)" if "\n" in repr(module) else "")
+        first, *rest = repr(module).split("\n")
+        line = first + ("...)" if rest else "")
         where = f"'{path}' of {root._get_name()}" if path else f"{root._get_name()} itself"
         given = ", ".join(
             [*map(describe, args), *(f"{k}={describe(v)}" for k, v in kwargs.items())]

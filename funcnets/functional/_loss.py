@@ -17,6 +17,7 @@ __all__ = [
     "at_least_zero",
     "broadcast",
     "common",
+    "common_dtype",
     "expand",
     "matched",
     "reduced",
@@ -62,6 +63,12 @@ def reduced(loss: jax.Array, reduction: str, dtype: Any) -> jax.Array:
     return reduce_loss(loss, reduction).astype(dtype)
 
 
+def common_dtype(*arrays: jax.Array) -> Any:
+    """The dtype to which PyTorch would promote, whatever ``jax_numpy_dtype_promotion`` says."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*[x.dtype for x in arrays])
+
+
 def common(**arrays: Any) -> tuple[list[jax.Array], Any]:
     """The arrays in the wider of their dtypes, half precision in float32, and that dtype itself.
 
@@ -73,8 +80,7 @@ def common(**arrays: Any) -> tuple[list[jax.Array], Any]:
         as_array(name, x) if getattr(x, "dtype", None) == jnp.bool_ else real_or_integer(name, x)
         for name, x in arrays.items()
     ]
-    with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.result_type(*[x.dtype for x in values])
+    dtype = common_dtype(*values)
     if not jnp.issubdtype(dtype, jnp.floating):
         listed = ", ".join(f"{name} {describe(x)}" for name, x in zip(arrays, values, strict=True))
         raise DTypeError(f"expected a floating point array among {listed}; convert one of them")

@@ -21,6 +21,7 @@ __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
 _DIMENSIONS = {"linear": 1, "bilinear": 2, "bicubic": 2, "lanczos": 2, "trilinear": 3}
 _PLAIN = ("nearest", "nearest-exact", "area")
+MODES = (*_PLAIN, *_DIMENSIONS)
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 
@@ -139,7 +140,7 @@ def upsample_bilinear(
 
 def _checked(input: Any, mode: str) -> jax.Array:
     """``input`` if ``mode`` can resize it."""
-    choice("mode", mode, (*_PLAIN, *_DIMENSIONS))
+    choice("mode", mode, MODES)
     if mode.startswith("nearest"):
         input = as_array("input", input)
         if input.dtype != jnp.uint8 and not jnp.issubdtype(input.dtype, jnp.floating):
@@ -173,20 +174,32 @@ def _target(
     if size is not None:
         if recompute:
             raise ArgumentError("recompute_scale_factor=True needs scale_factor, but got size")
-        several = isinstance(size, Sequence)
-        sizes = tuple(as_int("size", s) for s in size) if several else (as_int("size", size),) * n
-        if len(sizes) != n:
-            raise ArgumentError(f"size must be one integer or {n} of them, but got {size!r}")
-        return sizes, (None,) * n
-    items = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor,) * n
-    if len(items) != n or not all(
+        return integers_for_axes(size, n), (None,) * n
+    factors = numbers_for_axes(scale_factor, n)
+    sizes = tuple(int(length * f) for length, f in zip(lengths, factors, strict=True))
+    return sizes, (None,) * n if recompute else factors
+
+
+def integers_for_axes(size: Any, n: int | None) -> tuple[int, ...]:
+    """``size`` as ``n`` integers; with None for ``n``, which a layer does not know, as it comes."""
+    items = tuple(size) if isinstance(size, Sequence) else (size,) * (n or 1)
+    if n is not None and len(items) != n:
+        raise ArgumentError(f"size must be one integer or {n} of them, but got {size!r}")
+    return tuple(as_int("size", item) for item in items)
+
+
+def numbers_for_axes(scale_factor: Any, n: int | None) -> tuple[float, ...]:
+    """``scale_factor`` as ``n`` numbers; with None for ``n`` as it comes."""
+    several = isinstance(scale_factor, Sequence) and not isinstance(scale_factor, str)
+    items = tuple(scale_factor) if several else (scale_factor,) * (n or 1)
+    if (n is not None and len(items) != n) or not all(
         isinstance(f, (int, float)) and not isinstance(f, bool) and math.isfinite(f) for f in items
     ):
         raise ArgumentError(
-            f"scale_factor must be one number or {n} of them, but got {describe(scale_factor)}"
+            f"scale_factor must be one number or {n or 'several'} of them, "
+            f"but got {describe(scale_factor)}"
         )
-    sizes = tuple(int(length * f) for length, f in zip(lengths, items, strict=True))
-    return sizes, (None,) * n if recompute else items
+    return tuple(float(f) for f in items)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), inline=True)
@@ -240,8 +253,6 @@ def _blend(x: jax.Array, axis: int, index: np.ndarray, weight: np.ndarray) -> ja
 def _nearest(length: int, size: int, scale: float | None, exact: bool) -> np.ndarray:
     """The element for each output element, in float32 as in PyTorch."""
     i = np.arange(size)
-    if not exact and size in (length, 2 * length):
-        return i * length // size
     step = np.float32(length) / np.float32(size) if scale is None else np.float32(scale)
     places = (i + 0.5) * np.float64(step) if exact else i.astype(np.float32) * step
     return np.minimum(np.floor(places.astype(np.float32)).astype(np.int64), length - 1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from funcnets._args import choice, describe, positive, require_ndim
 from funcnets.errors import ArgumentError, ShapeError
-from funcnets.functional._loss import resolve_reduction, same_dtype
+from funcnets.functional._loss import common_dtype, resolve_reduction, same_dtype
 from funcnets.functional._numeric import as_array, real, widen
 from funcnets.functional.loss import cross_entropy_terms, reduce_terms
 
@@ -166,16 +166,22 @@ def linear_cross_entropy(
         )
     index = -100 if ignore_index is None else ignore_index
 
+    dtype = common_dtype(input, target) if soft else input.dtype
+
     def terms(
-        x: jax.Array, y: jax.Array, matrix: jax.Array, bias: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, Any]:
-        logits = jnp.tensordot(x, matrix.astype(x.dtype), axes=(-1, -1))
+        matrix: jax.Array, bias: jax.Array | None, x: jax.Array, y: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        wide = widen(x).dtype  # a product is exact in it, and is not rounded before the softmax
+        logits = jnp.tensordot(
+            x, matrix.astype(x.dtype), axes=(-1, -1), preferred_element_type=wide
+        )
         if bias is not None:
-            logits = logits + jnp.broadcast_to(bias.astype(x.dtype), logits.shape)
-        return cross_entropy_terms(logits, y, weight, index, label_smoothing)
+            logits = logits + jnp.broadcast_to(bias.astype(wide), logits.shape)
+        return cross_entropy_terms(logits, y, weight, index, label_smoothing)[:2]
 
     if options is None or input.ndim == 1:  # one row has nothing to split
-        return reduce_terms(*terms(input, target, linear_weight, linear_bias), reduction)
+        loss, share = terms(linear_weight, linear_bias, input, target)
+        return reduce_terms(loss, share, dtype, reduction)
     if target.shape[:1] != input.shape[:1]:
         raise ShapeError(
             f"target must have {input.shape[0]} rows as input, but got {describe(target)}"
@@ -184,12 +190,7 @@ def linear_cross_entropy(
     # In float32 outside of the loop, so that the gradients of the chunks add up in float32.
     matrix = widen(linear_weight)
     bias = None if linear_bias is None else widen(linear_bias)
-    dtype = jnp.result_type(input.dtype, target.dtype) if soft else input.dtype
-
-    @jax.checkpoint
-    def chunk(matrix: Any, bias: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return terms(x, y, matrix, bias)[:2]
-
+    chunk = jax.checkpoint(terms)
     chunks, padding = -(-input.shape[0] // rows), -input.shape[0] % rows
 
     def split(x: jax.Array, fill: Any) -> jax.Array:

@@ -224,6 +224,8 @@ class PReLU(Module):
         He et al., "Delving deep into rectifiers", 2015; torch.nn.PReLU
     """
 
+    weight: Any
+
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:

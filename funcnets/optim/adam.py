@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,8 @@ from funcnets.optim.optimizer import Optimizer
 __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
 
 
-class AmsgradState(NamedTuple):
-    """Step count, both moments and the largest second moment so far."""
+class AdamState(NamedTuple):
+    """Step count, both moments and, for AMSGrad, the largest second moment so far."""
 
     count: jax.Array
     mu: Any
@@ -24,31 +25,52 @@ class AmsgradState(NamedTuple):
     nu_max: Any
 
 
-def scale_by_torch_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """AMSGrad as PyTorch has it: the maximum is over the raw second moments, corrected afterwards.
+def scale_by_torch_adam(
+    b1: float, b2: float, eps: float, amsgrad: bool
+) -> optax.GradientTransformation:
+    """Adam's rule as PyTorch has it, without the learning rate.
 
-    optax takes the maximum of the corrected ones, which gives other numbers.
+    optax differs in AMSGrad, whose maximum it takes of the corrected second moments, in complex
+    numbers, of which it squares the absolute value, and in half precision, in which it computes.
     """
 
-    def init(params: Any) -> AmsgradState:
-        zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
-        return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
+    def init(params: Any) -> AdamState:
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+        return AdamState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros() if amsgrad else ())
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AmsgradState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AdamState]:
         count = state.count + 1
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
-        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
-        steps = count.astype(jnp.result_type(float))
-        first, second = 1 - b1**steps, jnp.sqrt(1 - b2**steps)
+        first, second = _correction(b1, count), _correction(b2, count)
 
         def step(m: jax.Array, v: jax.Array) -> jax.Array:
-            denominator = jnp.sqrt(v) / second.astype(v.dtype) + eps
-            return m / first.astype(m.dtype) / denominator
+            root = jnp.sqrt(v) / jnp.sqrt(second).astype(v.dtype)
+            return m / first.astype(m.dtype) / (root + eps)
 
-        return jax.tree.map(step, mu, nu_max), AmsgradState(count, mu, nu, nu_max)
+        mu = _each(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        nu = _each(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
+        nu_max = _each(jnp.maximum, state.nu_max, nu) if amsgrad else ()
+        return _each(step, mu, nu_max if amsgrad else nu), AdamState(count, mu, nu, nu_max)
 
     return optax.GradientTransformation(init, update)
+
+
+def _correction(decay: float, count: jax.Array) -> jax.Array:
+    """``1 - decay**count``, without the digits that the subtraction would lose."""
+    steps = count.astype(jnp.result_type(float))
+    return -jnp.expm1(steps * math.log(decay)) if decay > 0 else jnp.ones_like(steps)
+
+
+def _each(rule: Callable[..., jax.Array], *trees: Any) -> Any:
+    """``rule`` over trees, at least in float32, and over real and imaginary parts separately."""
+
+    def leaf(*arrays: jax.Array) -> jax.Array:
+        dtype = arrays[0].dtype
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            return jax.lax.complex(rule(*(a.real for a in arrays)), rule(*(a.imag for a in arrays)))
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return rule(*(a.astype(wide) for a in arrays)).astype(dtype)
+
+    return jax.tree.map(leaf, *trees)
 
 
 def _adam(
@@ -60,12 +82,11 @@ def _adam(
     maximize: bool,
     decoupled: bool,
 ) -> optax.GradientTransformation:
-    rule = scale_by_torch_amsgrad if amsgrad else optax.scale_by_adam
     decay = optax.add_decayed_weights(weight_decay)
     return optax.chain(
         only_if(maximize, optax.scale(-1.0)),
         only_if(weight_decay and not decoupled, decay),
-        rule(b1=betas[0], b2=betas[1], eps=eps),
+        scale_by_torch_adam(*betas, eps, amsgrad),
         only_if(weight_decay and decoupled, decay),
         scale_by_rate(lr),
     )

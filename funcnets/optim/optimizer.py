@@ -336,8 +336,9 @@ class Optimizer(Stateful):
         """One update of the parameters of one memory."""
         cells = {str(i): cell for i, cell in enumerate(memory.cells)}
         params = {name: frame.read(cell) for name, cell in cells.items()}
+        # JAX's gradient of a complex number points to the conjugate of the steepest ascent.
         tree = {
-            name: gradients[cell] if cell in gradients else jnp.zeros_like(params[name])
+            name: jnp.conj(gradients[cell]) if cell in gradients else jnp.zeros_like(params[name])
             for name, cell in cells.items()
         }
         paths, leaves, buffers, structure = memory.arrange(tx)
