@@ -223,10 +223,20 @@ def current() -> Frame | None:
 
 
 @contextmanager
-def running(frame: Frame | None) -> Iterator[Frame | None]:
-    """Make ``frame`` the current one; None steps out of the running call, to look at its description."""
+def running(frame: Frame) -> Iterator[Frame]:
+    """Make ``frame`` the current one."""
     token = _current.set(frame)
     try:
         yield frame
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Step out of the running call: attributes are cells, and descriptions may be changed."""
+    token = _current.set(None)
+    try:
+        yield
     finally:
         _current.reset(token)

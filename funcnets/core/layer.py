@@ -18,14 +18,14 @@ import numpy as np
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
-from funcnets.core.cell import Cell, materialise
+from funcnets.core.cell import Cell, Stateful, materialise
 from funcnets.core.convert import as_array, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.frame import Frame, running
 from funcnets.core.keys import check_key, path_keys
 from funcnets.core.module import Module
 from funcnets.core.state_dict import store
-from funcnets.errors import DTypeError, StateLeakError, TreeError
+from funcnets.errors import DTypeError, ShapeError, StateLeakError, TreeError
 
 __all__ = ["Layer", "functionalize", "get_variables", "set_variables"]
 
@@ -36,7 +36,8 @@ class Layer(NamedTuple):
     """A pair of pure functions over plain pytrees.
 
     Attributes:
-        init: ``init(key) -> (params, state)``.
+        init: ``init(key) -> (params, state)``; where shapes follow from an input,
+            ``init(key, *example_args, **example_kwargs)``.
         apply: ``apply(params, state, *args, rng=None, training=None, **kwargs) -> (out, new_state)``.
     """
 
@@ -98,9 +99,10 @@ def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[
             shape = getattr(given[path], "shape", None)
             if shape is None:
                 problems.append(
-                    f"{path} must be an array of shape {cell.shape}, but is {describe(given[path])}"
+                    f"{path} must be an array{f' of shape {cell.shape}' * cell.settled}, "
+                    f"but is {describe(given[path])}"
                 )
-            elif tuple(shape) != cell.shape:
+            elif cell.settled and tuple(shape) != cell.shape:
                 problems.append(f"{path} must have shape {cell.shape}, but has {tuple(shape)}")
     if problems:
         listed = "\n    ".join(problems)
@@ -114,6 +116,13 @@ def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[
     }
 
 
+def settle(values: dict[Cell, Any]) -> None:
+    """Let arrays that fit settle the shapes that are not known yet."""
+    for cell, value in values.items():
+        if not cell.settled:
+            cell._describe(tuple(value.shape), cell.dtype)
+
+
 # --- functionalize ----------------------------------------------------------------------------
 
 
@@ -124,9 +133,46 @@ def _unknown(cell: Cell) -> Any:
     )
 
 
+def call_abstractly(
+    fun: Callable[..., Any], args: Any, kwargs: Any, parent: Frame | None = None
+) -> Any:
+    """The shapes that a call gives, computing nothing; the shapes of lazy modules get known by it."""
+    leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
+    kinds = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, kinds)]
+
+    def pure(arrays: list[Any]) -> Any:
+        filled = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            filled[place] = array
+        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
+        # Zeros under a trace are a description, not memory.
+        frame = Frame(
+            (lambda cell: jnp.zeros(cell.shape, cell.dtype)) if parent is None else parent.read,
+            rng=lambda _frame, _what: jax.random.key(0),
+            parent=parent,
+        )
+        with running(frame):
+            return fun(*new_args, **new_kwargs)
+
+    return jax.eval_shape(pure, [leaves[i] for i in places])
+
+
+def refuse_unsettled(cells: Iterable[tuple[str, Cell]], what: str) -> None:
+    """One error with the names of all cells whose shape is not known, if there are any."""
+    names = [path for path, cell in cells if not cell.settled]
+    if names:
+        raise ShapeError(
+            f"{what}, but the shapes of {', '.join(names)} are not known yet. They follow from an example of the "
+            "input, an array or a jax.ShapeDtypeStruct: functionalize(model).init(key, example), "
+            "fn.eval_shape(model, example), or a call of the model"
+        )
+
+
 def initial_values(module: Module, key: jax.Array) -> dict[Cell, Any]:
     """The initial value of every cell of a module, from one key."""
     rows = list(module._cells())
+    refuse_unsettled(rows, f"init draws the initial values of {module._get_name()}")
     paths = []
     for path, cell in rows:
         # FromLayer's initializers want the key of the module that holds the tree, some levels up.
@@ -143,8 +189,11 @@ def functionalize(module: Module) -> Layer:
 
     ``init(key)`` gives ``(params, state)``: nested dicts, ``params`` with what has
     ``requires_grad=True`` and ``state`` with all the rest. A value depends on the key and on its own
-    path only. ``apply(params, state, *args, rng=None, training=None, **kwargs)`` gives
-    ``(out, new_state)``. Neither reads or changes the module's own values. Every JAX
+    path only. ``init(key, *example_args, **example_kwargs)`` first runs ``forward`` on the shapes of the
+    examples, computing nothing: so lazy modules learn their shapes, and an input that does not fit
+    is found. ``apply(params, state, *args, rng=None, training=None, **kwargs)`` gives
+    ``(out, new_state)``. Neither reads or changes the module's own
+    values. Every JAX
     transformation takes both as they are.
 
     Args:
@@ -154,6 +203,7 @@ def functionalize(module: Module) -> Layer:
         A :class:`Layer`, which unpacks into the two functions.
 
     Raises:
+        ShapeError: (from ``init``) there are lazy modules whose shapes are not known, all of them named.
         TreeError: (from ``apply``) params or state with missing, unknown or mis-shaped entries.
         ModeError: (from ``apply``) a layer that needs ``training=`` was reached without it.
         RngError: (from ``apply``) a layer that needs ``rng=`` was reached without it.
@@ -174,7 +224,9 @@ def functionalize(module: Module) -> Layer:
         raise DTypeError(f"functionalize takes a Module, but got {describe(module)}")
     remember_tree(module)
 
-    def init(key: jax.Array) -> tuple[Tree, Tree]:
+    def init(key: jax.Array, *example_args: Any, **example_kwargs: Any) -> tuple[Tree, Tree]:
+        if example_args or example_kwargs:
+            call_abstractly(module, example_args, example_kwargs)
         values = initial_values(module, key)
         trained, others = cell_rows(module)
         return (
@@ -192,6 +244,7 @@ def functionalize(module: Module) -> Layer:
     ) -> tuple[Any, Tree]:
         trained, others = cell_rows(module)
         values = match(trained, params, "params", module) | match(others, state, "state", module)
+        settle(values)
         if rng is not None:
             check_key("rng", rng)
         if training is not None and not isinstance(training, (bool, np.bool_)):
@@ -243,7 +296,7 @@ def cells_of_trees(trees: Sequence[Tree], owned: Set[Cell]) -> list[dict[Cell, A
         for module, _ in sorted(_handed_out.items(), key=lambda item: item[1]):
             trained, _ = cell_rows(module)
             if (
-                {path: cell.shape for path, cell in trained.items()} == wanted
+                {path: cell._shape for path, cell in trained.items()} == wanted
                 and not owned.isdisjoint(trained.values())
                 and not any(_same_cells(trained, other) for other in fitting)
             ):
@@ -293,6 +346,7 @@ def get_variables(module: Module) -> tuple[Tree, Tree]:
         (['bias', 'weight'], {})
     """
     trained, others = cell_rows(module)
+    refuse_unsettled((trained | others).items(), f"get_variables reads all of {module._get_name()}")
     frame = frames.current()
     if frame is None:
         materialise([*trained.values(), *others.values()])
@@ -326,6 +380,7 @@ def set_variables(module: Module, params: Tree | None = None, state: Tree | None
         found |= match(trained, params, "params", module)
     if state is not None:
         found |= match(others, state, "state", module)
+    settle(found)
     arrays = {cell: as_array(value, None) for cell, value in found.items()}
     frame = frames.current()
     for cell, array in arrays.items():

@@ -37,7 +37,7 @@ class Unsettled(Cell):
         if not is_shape(shape):
             raise ArgumentError(f"shape must be a tuple of integers, but got {describe(shape)}")
         sizes = tuple(positive("a dimension", size, minimum=0) for size in shape)
-        with frames.running(None):  # it may be found within a call, which it does not depend on
+        with frames.outside():  # it may be found within a call, which it does not depend on
             self.convert(dtype, device)
         self._describe(sizes, self._dtype)
 
@@ -183,7 +183,7 @@ class LazyModuleMixin(Module):
 
     def _infer_parameters(self, module: LazyModuleMixin, args: Any, kwargs: Any) -> None:
         # Outside of the call, where the attributes are cells and may be given other initializers.
-        with frames.running(None):
+        with frames.outside():
             module.initialize_parameters(*args, **kwargs)
             if module.has_uninitialized_params():
                 raise ShapeError(f"module {self._get_name()} has not been fully initialized")

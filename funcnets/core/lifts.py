@@ -21,7 +21,13 @@ from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Cell, Parameter, Stateful
 from funcnets.core.frame import Frame, NeedsKey, running
-from funcnets.core.layer import cell_rows, nest, remember_tree
+from funcnets.core.layer import (
+    call_abstractly,
+    cell_rows,
+    nest,
+    refuse_unsettled,
+    remember_tree,
+)
 from funcnets.core.module import Module, rooted_frame
 from funcnets.errors import ArgumentError, DTypeError
 
@@ -123,6 +129,10 @@ def value_and_grad(
         with _entered() as parent:
             rows = {n: _differentiable(args[n], n) for n in positions}
             cells = [cell for n in positions for cell in (rows[n] or {}).values()]
+            if not all(cell.settled for cell in cells):
+                eval_shape(fun, *args, **kwargs)
+                for n in positions:
+                    refuse_unsettled((rows[n] or {}).items(), "the gradients are asked for")
             if len(set(cells)) != len(cells):
                 raise ArgumentError(
                     "two of the modules to differentiate share a parameter: pass one module that holds both"
@@ -461,26 +471,4 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     References:
         jax.eval_shape
     """
-    leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
-    places = [
-        i
-        for i, leaf in enumerate(leaves)
-        if _is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
-    ]
-
-    def pure(arrays: list[Any]) -> Any:
-        filled = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            filled[place] = array
-        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
-        # Zeros under a trace are a description, not memory.
-        parent = frames.current()
-        frame = Frame(
-            (lambda cell: jnp.zeros(cell.shape, cell.dtype)) if parent is None else parent.read,
-            rng=lambda _frame, _what: jax.random.key(0),
-            parent=parent,
-        )
-        with running(frame):
-            return fun(*new_args, **new_kwargs)
-
-    return jax.eval_shape(pure, [leaves[i] for i in places])
+    return call_abstractly(fun, args, kwargs, frames.current())

@@ -230,7 +230,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         """Add a child module under ``name``; the same as assigning it as an attribute."""
         self._check_name("module", name)
         if module is not None and not isinstance(module, Module):
-            raise DTypeError(f"{describe(module)} is not a Module subclass")
+            raise DTypeError(f"{type(module).__name__} is not a Module subclass")
         Version.structure += 1
         self._modules[name] = module
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from funcnets._args import describe
+from funcnets.core import frame as frames
 
 __all__ = ["ModuleText", "array_text", "cell_text", "describe_call", "indent"]
 
@@ -184,7 +185,8 @@ def describe_call(error: BaseException, module: Any, frame: Any, args: Any, kwar
             ((t, p) for t in reversed(frame.trees) for p, m in t._walk() if m is module),
             (module, ""),
         )
-        first, *rest = repr(module).split("\n")
+        with frames.outside():  # where a lazy layer prints, too
+            first, *rest = repr(module).split("\n")
         line = first + ("...)" if rest else "")
         where = f"'{path}' of {root._get_name()}" if path else f"{root._get_name()} itself"
         given = ", ".join(

@@ -97,7 +97,7 @@ class StateDict:
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         for name, cell in self._persistent_cells().items():
-            destination[prefix + name] = cell if keep_vars else cell.data
+            destination[prefix + name] = cell if keep_vars or not cell.settled else cell.data
         if type(self).get_extra_state is not StateDict.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
@@ -269,6 +269,12 @@ class StateDict:
         self, state_dict: Any, key: str, cell: Cell, assign: bool, errors: list[str]
     ) -> None:
         value = state_dict[key]
+        if _unsettled(value):
+            if cell.settled:
+                errors.append(
+                    f"{key} is uninitialized in checkpoint: a lazy module that saw no input yet was saved"
+                )
+            return
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
             errors.append(
                 f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object '
@@ -276,9 +282,9 @@ class StateDict:
             )
             return
         shape = tuple(value.shape)
-        if cell.shape == () and shape == (1,):
+        if cell.settled and cell.shape == () and shape == (1,):
             value, shape = value[0], ()
-        if shape != cell.shape:
+        if cell.settled and shape != cell.shape:
             errors.append(
                 f"size mismatch for {key}: copying a param with shape torch.Size({list(shape)}) from checkpoint, "
                 f"the shape in current model is torch.Size({list(cell.shape)})."
@@ -289,9 +295,19 @@ class StateDict:
         state_dict.assignments.append(lambda: store(cell, array))
 
 
+def _unsettled(value: Any) -> bool:
+    """Whether ``value`` is a parameter that waits for its shape, ours or torch's."""
+    try:
+        return value.shape is None
+    except RuntimeError:  # what both raise
+        return True
+    except AttributeError:
+        return False
+
+
 def store(cell: Cell, array: jax.Array) -> None:
     """Put a loaded value into a cell; its initial value for ``init`` stays what it was."""
-    cell.convert(dtype=array.dtype)
+    cell._describe(array.shape, array.dtype)
     # A copy only if somebody else holds the memory, which a donated step would otherwise reuse;
     # the cell notes that, so nothing is copied here.
     cell._set(jnp.asarray(array))

@@ -62,13 +62,36 @@ from funcnets.functional.dropout import (
 )
 from funcnets.functional.embedding import embedding, embedding_bag, embedding_renorm, one_hot
 from funcnets.functional.flatten import flatten, unflatten
+from funcnets.functional.fold import fold, unfold
+from funcnets.functional.grid_sample import affine_grid, grid_sample
 from funcnets.functional.grouped_mm import grouped_mm
+from funcnets.functional.interpolate import (
+    interpolate,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from funcnets.functional.linear import bilinear, linear
 from funcnets.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,
     nll_loss,
+)
+from funcnets.functional.loss_ctc import ctc_loss
+from funcnets.functional.loss_embedding import (
+    cosine_embedding_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
+from funcnets.functional.loss_linear import LinearCrossEntropyOptions, linear_cross_entropy
+from funcnets.functional.loss_margin import (
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    soft_margin_loss,
 )
 from funcnets.functional.loss_regression import (
     gaussian_nll_loss,
@@ -120,8 +143,15 @@ from funcnets.functional.pool_lp import lp_pool1d, lp_pool2d, lp_pool3d
 from funcnets.functional.pool_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from funcnets.functional.recurrent import gru, lstm, rnn_relu, rnn_tanh
 from funcnets.functional.recurrent_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
+from funcnets.functional.vision import (
+    channel_shuffle,
+    native_channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 
 __all__ = [
+    "LinearCrossEntropyOptions",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
@@ -131,6 +161,7 @@ __all__ = [
     "adaptive_max_pool2d_with_indices",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_with_indices",
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
@@ -142,6 +173,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -149,9 +181,11 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "cross_map_lrn2d",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -163,6 +197,7 @@ __all__ = [
     "embedding_renorm",
     "feature_alpha_dropout",
     "flatten",
+    "fold",
     "fractional_max_pool2d",
     "fractional_max_pool2d_with_indices",
     "fractional_max_pool3d",
@@ -170,6 +205,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "grouped_mm",
     "gru",
@@ -180,15 +216,18 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "hardtanh_",
+    "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
     "instance_norm_stats",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "leaky_relu_",
     "linear",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
@@ -197,6 +236,7 @@ __all__ = [
     "lp_pool3d",
     "lstm",
     "lstm_cell",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",
@@ -209,12 +249,18 @@ __all__ = [
     "mish",
     "mse_loss",
     "multi_head_attention_forward",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "native_channel_shuffle",
     "nll_loss",
     "normalize",
     "one_hot",
     "pad",
     "pairwise_distance",
     "pdist",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
     "relu",
@@ -234,6 +280,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -243,5 +290,11 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "threshold_",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "unflatten",
+    "unfold",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]

@@ -63,7 +63,7 @@ def _rows(targets: jax.Array, lengths: Any, n: int) -> jax.Array:
     longest = int(lengths.max(initial=0)) if known else targets.size
     lengths = jnp.asarray(lengths)
     starts = jnp.cumsum(lengths) - lengths
-    index = starts[:, None] + jnp.arange(longest)[None, :]
+    index = starts[:, None] + jnp.arange(longest, dtype=jnp.int32)[None, :]
     return targets.at[index].get(mode="fill", fill_value=0)
 
 
@@ -72,13 +72,14 @@ def _log_likelihood(
 ) -> jax.Array:
     """log p(labels) of one sample: ``log_prob`` (T, C), ``labels`` (S,), of which ``count`` count."""
     time, classes = log_prob.shape
+    position = jnp.arange(2 * labels.size + 1, dtype=jnp.int32)
     # What lies behind the labels must not matter, whatever it is.
-    labels = jnp.where(jnp.arange(labels.size) < count, labels, blank)
+    labels = jnp.where(position[: labels.size] < count, labels, blank)
     labels = jnp.where(labels < 0, classes, labels)  # a negative one would count from the end
-    states = jnp.full(2 * labels.size + 1, blank, labels.dtype).at[1::2].set(labels)
+    states = jnp.full(position.shape, blank, jnp.int32).at[1::2].set(labels)
     emitted = log_prob.at[:, states].get(mode="fill", fill_value=jnp.nan)  # (T, 2S + 1)
     emitted = jnp.where(emitted < _NEVER, _NEVER, emitted)
-    skips = (states != blank) & (states != jnp.roll(states, 2)) & (jnp.arange(states.size) > 1)
+    skips = (states != blank) & (states != jnp.roll(states, 2)) & (position > 1)
 
     def step(alpha: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         t, emitted = now
@@ -87,8 +88,8 @@ def _log_likelihood(
         arrived = jax.nn.logsumexp(jnp.stack([alpha, before[1:-1], skipped]), axis=0)
         return jnp.where(t < steps, arrived + emitted, alpha), None
 
-    alpha = jnp.where(jnp.arange(states.size) < 2, emitted[0], _NEVER)
-    alpha, _ = jax.lax.scan(step, alpha, (jnp.arange(1, time), emitted[1:]))
+    alpha = jnp.where(position < 2, emitted[0], _NEVER)
+    alpha, _ = jax.lax.scan(step, alpha, (jnp.arange(1, time, dtype=jnp.int32), emitted[1:]))
     last = alpha.at[2 * count].get(mode="fill", fill_value=jnp.nan)
     label = jnp.where(count > 0, alpha[2 * count - 1], _NEVER)
     total = jnp.logaddexp(last, label)
@@ -162,8 +163,7 @@ def ctc_loss(
         raise ArgumentError(f"blank must be between 0 and {classes - 1}, but got {blank}")
     steps = _lengths("input_lengths", input_lengths, n, time)
     counts = _lengths("target_lengths", target_lengths, n, None)
-    labels = _rows(targets, counts, n)
-    labels = labels if labels.dtype in (jnp.int32, jnp.int64) else labels.astype(jnp.int32)
+    labels = _rows(targets, counts, n).astype(jnp.int32)
     likelihood = jax.vmap(_log_likelihood, in_axes=(1, 0, 0, 0, None))
     loss = -likelihood(wide, labels, jnp.asarray(steps), jnp.asarray(counts), blank)
     if zero_infinity:

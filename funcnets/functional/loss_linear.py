@@ -15,7 +15,7 @@ from funcnets.functional._loss import common_dtype, resolve_reduction, same_dtyp
 from funcnets.functional._numeric import as_array, real, widen
 from funcnets.functional.loss import cross_entropy_terms, reduce_terms
 
-__all__ = ["LinearCrossEntropyOptions", "linear_cross_entropy"]
+__all__ = ["linear_cross_entropy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class LinearCrossEntropyOptions:
         ArgumentError: a value is not valid, or both a size and a method are given.
 
     Examples:
-        >>> from funcnets.functional import LinearCrossEntropyOptions
-        >>> LinearCrossEntropyOptions(batch_chunk_size=64).rows(1000, 16, 5000)
+        >>> from funcnets import nn
+        >>> nn.LinearCrossEntropyOptions(batch_chunk_size=64).rows(1000, 16, 5000)
         64
-        >>> LinearCrossEntropyOptions().rows(1000, 16, 5000)
+        >>> nn.LinearCrossEntropyOptions().rows(1000, 16, 5000)
         2
 
     References:
@@ -127,8 +127,9 @@ def linear_cross_entropy(
     Examples:
         >>> import jax.numpy as jnp
         >>> from funcnets import functional as F
+        >>> from funcnets import nn
         >>> x, w, y = jnp.ones((6, 8)), jnp.ones((100, 8)), jnp.arange(6)
-        >>> options = F.LinearCrossEntropyOptions(batch_chunk_size=2)
+        >>> options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)
         >>> round(float(F.linear_cross_entropy(x, w, y, options=options)), 4)
         4.6052
 

@@ -32,6 +32,7 @@ from funcnets.nn.activation_smooth import (
     Tanhshrink,
 )
 from funcnets.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from funcnets.nn.adaptive import AdaptiveLogSoftmaxWithLoss
 from funcnets.nn.attention import MultiheadAttention
 from funcnets.nn.batchnorm import (
     BatchNorm1d,
@@ -57,9 +58,41 @@ from funcnets.nn.dropout import (
 )
 from funcnets.nn.embedding import Embedding, EmbeddingBag
 from funcnets.nn.flatten import Flatten, Unflatten
+from funcnets.nn.fold import Fold, Unfold
 from funcnets.nn.from_layer import FromLayer
+from funcnets.nn.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from funcnets.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from funcnets.nn.linear import Bilinear, Identity, Linear, NonDynamicallyQuantizableLinear
 from funcnets.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, NLLLoss2d
+from funcnets.nn.loss_ctc import CTCLoss
+from funcnets.nn.loss_embedding import (
+    CosineEmbeddingLoss,
+    TripletMarginLoss,
+    TripletMarginWithDistanceLoss,
+)
+from funcnets.nn.loss_linear import LinearCrossEntropyLoss, LinearCrossEntropyOptions
+from funcnets.nn.loss_margin import (
+    HingeEmbeddingLoss,
+    MarginRankingLoss,
+    MultiLabelMarginLoss,
+    MultiLabelSoftMarginLoss,
+    MultiMarginLoss,
+    SoftMarginLoss,
+)
 from funcnets.nn.loss_regression import (
     GaussianNLLLoss,
     HuberLoss,
@@ -87,6 +120,7 @@ from funcnets.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from funcnets.nn.parameter import UninitializedBuffer, UninitializedParameter
 from funcnets.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from funcnets.nn.pool_adaptive import (
     AdaptiveAvgPool1d,
@@ -96,16 +130,20 @@ from funcnets.nn.pool_adaptive import (
     AdaptiveMaxPool2d,
     AdaptiveMaxPool3d,
 )
+from funcnets.nn.pool_fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from funcnets.nn.pool_lp import LPPool1d, LPPool2d, LPPool3d
+from funcnets.nn.pool_unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from funcnets.nn.recurrent import GRU, LSTM, RNN, RNNBase
 from funcnets.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from funcnets.nn.transformer import Transformer, TransformerDecoder, TransformerEncoder
 from funcnets.nn.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+from funcnets.nn.vision import ChannelShuffle, PixelShuffle, PixelUnshuffle
 
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -121,6 +159,8 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CELU",
+    "CTCLoss",
+    "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
@@ -134,6 +174,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
@@ -146,6 +187,9 @@ __all__ = [
     "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "FromLayer",
     "GELU",
     "GLU",
@@ -157,6 +201,7 @@ __all__ = [
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "InstanceNorm1d",
@@ -170,19 +215,41 @@ __all__ = [
     "LSTM",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
+    "LinearCrossEntropyOptions",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
     "NLLLoss2d",
@@ -192,6 +259,8 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
     "RNN",
@@ -212,6 +281,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -227,7 +297,15 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",

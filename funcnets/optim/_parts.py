@@ -12,6 +12,11 @@ import optax
 from funcnets.errors import ArgumentError, UnsupportedError
 
 
+def wide(dtype: Any) -> Any:
+    """The dtype to compute in: single precision for half precision."""
+    return jnp.float32 if jnp.dtype(dtype).itemsize < 4 else dtype
+
+
 def scale_by_rate(lr: Any) -> optax.GradientTransformation:
     """Multiply by minus the learning rate: a number, a schedule, or an array that may be traced.
 
@@ -21,8 +26,8 @@ def scale_by_rate(lr: Any) -> optax.GradientTransformation:
         return optax.scale_by_learning_rate(lr)  # pyright: ignore[reportArgumentType]
 
     def scale(gradient: jax.Array) -> jax.Array:
-        wide = jnp.promote_types(gradient.dtype, jnp.float32)
-        return (-jnp.asarray(lr, wide) * gradient.astype(wide)).astype(gradient.dtype)
+        dtype = wide(gradient.dtype)
+        return (-jnp.asarray(lr, dtype) * gradient.astype(dtype)).astype(gradient.dtype)
 
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates))
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim._parts import betas_of, only_if, refuse_flags, require, scale_by_rate
+from funcnets.optim._parts import betas_of, only_if, refuse_flags, require, scale_by_rate, wide
 from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
@@ -67,8 +67,7 @@ def _each(rule: Callable[..., jax.Array], *trees: Any) -> Any:
         dtype = arrays[0].dtype
         if jnp.issubdtype(dtype, jnp.complexfloating):
             return jax.lax.complex(rule(*(a.real for a in arrays)), rule(*(a.imag for a in arrays)))
-        wide = jnp.promote_types(dtype, jnp.float32)
-        return rule(*(a.astype(wide) for a in arrays)).astype(dtype)
+        return rule(*(a.astype(wide(dtype)) for a in arrays)).astype(dtype)
 
     return jax.tree.map(leaf, *trees)
 

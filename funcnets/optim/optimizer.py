@@ -412,8 +412,8 @@ class Optimizer(Stateful):
         )
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
+        text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
-        return "\n".join([*lines, ")"])
+            lines = [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+            text += "\n".join([f"\nParameter Group {i}", *lines, ""])
+        return text + ")"

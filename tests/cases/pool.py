@@ -70,7 +70,7 @@ CASES = [
     layer("AdaptiveMaxPool3d", (None, 4, 3), inputs=(Normal(2, 4, 5, 4),), id="unbatched"),
     layer("LPPool1d", 2, 3, inputs=SEQUENCE, stride=2),
     layer("LPPool1d", 1.5, 4, inputs=(Uniform(3, 9, low=0.1),), ceil_mode=True, id="unbatched"),
-    layer("LPPool2d", 2, (3, 2), inputs=IMAGE, stride=(2, 1)),
+    layer("LPPool2d", 2, (3, 2), inputs=IMAGE, stride=(2, 1), second=True),
     layer("LPPool2d", 2, 2, inputs=(TIES,), id="zeros"),
     layer("LPPool2d", math.inf, 2, inputs=IMAGE),
     layer("LPPool2d", -math.inf, 2, inputs=IMAGE),

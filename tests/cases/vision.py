@@ -14,8 +14,8 @@ GRID3 = Uniform(1, 2, 3, 2, 3, low=-1.4, high=1.4)
 EXACT = np.array([[-1, -1], [1, 1], [0, 0.5], [-1.5, 2.5]], np.float32).reshape(1, 2, 2, 2)
 
 
-def layer(name, *args, inputs, id="", second=False, half=True, **options) -> Case:
-    return Case(name, args, options, inputs, id=id, second=second, half=half)
+def layer(name, *args, inputs, id="", half=True, **options) -> Case:
+    return Case(name, args, options, inputs, id=id, half=half)
 
 
 def resize(inputs, size=None, id="", half=False, **options) -> Case:
@@ -40,7 +40,7 @@ CASES = [
     layer("Fold", (4, 5), (2, 3), (1, 2), (1, 0), (2, 1), inputs=(Normal(2, 12, 3),)),
     layer("Fold", 4, 2, inputs=(Normal(8, 4),), stride=2, id="unbatched"),
     layer("Upsample", 7, inputs=SEQUENCE),
-    layer("Upsample", (6, 10), inputs=IMAGE, mode="bilinear", second=True),
+    layer("Upsample", (6, 10), inputs=IMAGE, mode="bilinear"),
     layer("Upsample", scale_factor=2, inputs=VOLUME),
     layer("Upsample", scale_factor=(1.5, 2.3), inputs=IMAGE, mode="bicubic"),
     layer("Upsample", None, 1.7, "linear", True, inputs=SEQUENCE),

@@ -120,7 +120,7 @@ ERRORS = {
     "set_submodule over": lambda lib, m: m.set_submodule("a.weight", lib.Module()),
     "train": lambda lib, m: m.train("yes"),
     "forward": lambda lib, m: m(),
-    "to": lambda lib, m: m.a.add_module("x", 3),
+    "int as child": lambda lib, m: m.a.add_module("x", 3),
     "load": lambda lib, m: m.load_state_dict(3),
     "module as parameter": lambda lib, m: setattr(m, "own", 3),
     "int as module": lambda lib, m: setattr(m, "a", 3),
@@ -129,7 +129,8 @@ ERRORS = {
 
 #: Ours go on (a remedy), or name the value and the types as this library does.
 OWN_WORDS = {
-    "get_submodule", "get_submodule parameter", "module as parameter", "int as module", "str as buffer", "to",
+    "get_submodule", "get_submodule parameter", "module as parameter", "int as module", "str as buffer",
+    "parameter dot", "buffer dot",
 }  # fmt: skip
 
 

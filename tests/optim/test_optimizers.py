@@ -234,7 +234,7 @@ def test_complex_parameters(name, options):
         ((theirs - torch.from_numpy(target)).abs() ** 2 * scale).sum().backward()
         reference.step()
     np.testing.assert_allclose(np.asarray(ours.weight), theirs.detach().numpy(), rtol=1e-6)
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] or options["lr"] == 0
 
 
 def test_single_precision_stays_single_where_double_is_enabled():
