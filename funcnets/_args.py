@@ -6,6 +6,7 @@ Everything here is about arguments, nothing is about mathematics. Each check rai
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 
 __all__ = [
+    "as_array",
     "as_int",
     "channel_axis_check",
     "choice",
@@ -25,7 +27,9 @@ __all__ = [
     "integer",
     "ntuple",
     "positive",
+    "probability",
     "reduce_loss",
+    "require_array",
     "require_ndim",
     "resolve_dtype",
 ]
@@ -102,12 +106,32 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
     return value
 
 
-def floating(name: str, x: Any) -> jax.Array:
-    """``x`` if it is a floating point or complex array."""
+def probability(name: str, p: Any) -> float:
+    """``p`` if it is a number between 0 and 1."""
+    if not isinstance(p, numbers.Real) or not 0 <= p <= 1:
+        raise ArgumentError(f"{name} must be a number between 0 and 1, but got {describe(p)}")
+    return p  # pyright: ignore[reportReturnType]  (a NumPy number is as good)
+
+
+def require_array(name: str, x: Any, kind: str = "an array") -> None:
+    """Refuse what is not an array, such as a number or a list."""
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
         raise DTypeError(
-            f"{name} must be an array, but got {describe(x)}; wrap it in jnp.asarray(...)"
+            f"{name} must be {kind}, but got {describe(x)}; wrap it in jnp.asarray(...)"
         )
+
+
+def as_array(name: str, x: Any, kind: str = "an array") -> jax.Array:
+    """``x`` itself, or a NumPy array, or a Parameter outside of a call, as a JAX array."""
+    if isinstance(x, jax.Array):
+        return x
+    require_array(name, x, kind)
+    return x.__jax_array__() if hasattr(x, "__jax_array__") else jnp.asarray(x)
+
+
+def floating(name: str, x: Any) -> jax.Array:
+    """``x`` as a JAX array if it is a floating point or complex array."""
+    x = as_array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise DTypeError(
             f"{name} must be a floating point array, but got {describe(x)}; "
@@ -117,9 +141,8 @@ def floating(name: str, x: Any) -> jax.Array:
 
 
 def integer(name: str, x: Any) -> jax.Array:
-    """``x`` if it is an array of integers (not of booleans)."""
-    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise DTypeError(f"{name} must be an array of integers, but got {describe(x)}")
+    """``x`` as a JAX array if it is an array of integers (not of booleans)."""
+    x = as_array(name, x, "an array of integers")
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise DTypeError(
             f"{name} must be an array of integers, but got {describe(x)}; "
@@ -130,6 +153,7 @@ def integer(name: str, x: Any) -> jax.Array:
 
 def require_ndim(name: str, x: Any, allowed: Sequence[int], meaning: str) -> None:
     """Refuse an array whose rank is not among ``allowed``; ``meaning`` tells the expected shape."""
+    require_array(name, x)
     if x.ndim not in allowed:
         ranks = " or ".join(f"{n}D" for n in allowed)
         raise ShapeError(
@@ -139,6 +163,7 @@ def require_ndim(name: str, x: Any, allowed: Sequence[int], meaning: str) -> Non
 
 def channel_axis_check(name: str, x: Any, axis: int, expected: int, argument: str) -> None:
     """Refuse an array whose size along ``axis`` is not what ``argument`` (a hyper-parameter) says."""
+    require_array(name, x)
     if x.shape[axis] != expected:
         raise ShapeError(
             f"expected {name} to have {expected} elements along axis {axis} ({argument}={expected}), "

@@ -1,6 +1,7 @@
 """What lets a cell stand where its array would: operators, indexing, NumPy conversion.
 
-JAX's own functions take arrays only: write ``jnp.sum(p.data)``, or ``p.sum()``.
+The functions of ``funcnets.functional`` take a cell for its value. JAX's own functions take arrays only:
+write ``jnp.sum(p.data)``, or ``p.sum()``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class ArrayLike:
     def clone(self) -> jax.Array:
         """A copy of the value."""
         return jnp.copy(self.data)
+
+    def __jax_array__(self) -> jax.Array:
+        return self.data
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.data, dtype) if copy else np.asarray(self.data, dtype)

@@ -15,10 +15,14 @@ tells, the last program runs; otherwise the one whose structure is the present o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import types
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat, tee
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -39,6 +43,7 @@ __all__ = ["jit"]
 
 _ROUNDS = 16
 _MANY = 1000
+_run_through = deque(maxlen=0).extend
 
 
 class _Again(BaseException):
@@ -348,14 +353,18 @@ class _Program:
     def _run(self, args: Any, kwargs: Any) -> Any:
         if self.lent != Version.lent:
             self._prepare()
-        # The call goes through map and extend so that its result is in our hands before Python can
-        # deliver a KeyboardInterrupt: the old values are gone by then, and the new ones are kept.
-        box: list[Any] = []
-        donated = [cell._value for cell in self.donated]
+        donated, kept = [c._value for c in self.donated], [c._value for c in self.kept]
+        # The old values are gone once the program has run. So the call, and putting the new ones into
+        # the cells, is one chain of iterators that C runs through: a KeyboardInterrupt, which Python
+        # delivers between bytecodes, comes before it or after it.
+        results, results_again = tee(
+            map(self.compiled, (donated,), (kept,), (args,), (kwargs,))
+        )
+        news = chain.from_iterable(map(itemgetter(1), results))
         try:
-            box.extend(
-                map(self.compiled, (donated,), ([c._value for c in self.kept],), (args,), (kwargs,))
-            )
+            if donated:
+                _run_through(map(setattr, self.donated, repeat("_value"), news))
+            out = next(results_again)[0]
         except Exception as error:
             if any(value.is_deleted() for value in donated):
                 error.add_note(
@@ -364,11 +373,6 @@ class _Program:
                     "fn.jit(donate=False) where a step may fail so."
                 )
             raise
-        finally:
-            if box:
-                out, news = box[0]
-                for cell, value in zip(self.donated, news):
-                    cell._value = value
         if self.reshapes:
             for cell in self.donated:
                 cell._shape, cell._dtype = cell._value.shape, cell._value.dtype
@@ -427,40 +431,48 @@ def _holds_more_than_arrays(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
     return any(isinstance(leaf, (Stateful, Cell)) for leaf in leaves)
 
 
-def _reachable(fun: Any, depth: int = 3, objects: bool = False) -> Iterator[Stateful]:
-    """Modules and optimizers that a function can name, with ``objects`` as attributes, too."""
-    if depth == 0:
-        return
-    if isinstance(fun, Stateful):
-        yield fun
-    elif isinstance(fun, (list, tuple)):
-        for item in fun[:_MANY]:
-            yield from _reachable(item, depth - 1, objects)
-    elif isinstance(fun, dict):
-        yield from _reachable(list(fun.values()), depth, objects)
-    elif isinstance(fun, functools.partial):
-        yield from _reachable([fun.func, *fun.args, *fun.keywords.values()], depth, objects)
-    elif isinstance(fun, types.MethodType):
-        owner = fun.__self__
-        held = owner if isinstance(owner, Stateful) else list(getattr(owner, "__dict__", {}).values())
-        yield from _reachable(held, depth, objects)
-        yield from _reachable(fun.__func__, depth, objects)
-    elif isinstance(fun, Jitted):
-        yield from _reachable(fun._fun, depth, objects)
-    elif isinstance(fun, types.FunctionType):
-        for content in fun.__closure__ or ():
-            try:
-                yield from _reachable(content.cell_contents, depth - 1, objects)
-            except ValueError:  # a cell that is not assigned yet
+def _reachable(fun: Any, *, objects: bool = False) -> Iterator[Stateful]:
+    """Modules and optimizers that a function can name: a guess that tracing completes.
+
+    With ``objects`` those that it can reach through attributes of any objects, too.
+    """
+    level, seen = [fun], set()
+    for _ in range(6 if objects else 4):
+        below: list[Any] = []
+        for thing in level:
+            if id(thing) in seen or len(seen) > _MANY:
                 continue
-        yield from _reachable([*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()], depth)
-        for name in _names(fun.__code__):
-            if name in fun.__globals__:
-                yield from _reachable(fun.__globals__[name], depth - 1, objects)
-        if (inner := inspect.unwrap(fun)) is not fun:
-            yield from _reachable(inner, depth, objects)
-    elif objects and hasattr(fun, "__dict__") and not isinstance(fun, (type, types.ModuleType)):
-        yield from _reachable(list(vars(fun).values()), depth, objects)
+            seen.add(id(thing))
+            if isinstance(thing, Stateful):
+                yield thing
+            else:
+                below += _held_by(thing, objects)
+        level = below
+
+
+def _held_by(thing: Any, objects: bool) -> list[Any]:
+    if isinstance(thing, (list, tuple)):
+        return list(thing[:_MANY])
+    if isinstance(thing, dict):
+        return list(thing.values())
+    if isinstance(thing, functools.partial):
+        return [thing.func, *thing.args, *thing.keywords.values()]
+    if isinstance(thing, types.MethodType):
+        owner = thing.__self__
+        held = [owner] if isinstance(owner, Stateful) else getattr(owner, "__dict__", {}).values()
+        return [*held, thing.__func__]
+    if isinstance(thing, Jitted):
+        return [thing._fun]
+    if isinstance(thing, types.FunctionType):
+        held = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+        held += [thing.__globals__[n] for n in _names(thing.__code__) if n in thing.__globals__]
+        for content in thing.__closure__ or ():
+            with contextlib.suppress(ValueError):  # a cell that is not assigned yet
+                held.append(content.cell_contents)
+        inner = inspect.unwrap(thing)
+        return held if inner is thing else [*held, inner]
+    plain = isinstance(thing, (type, types.ModuleType)) or not (objects or callable(thing))
+    return [] if plain else list(getattr(thing, "__dict__", {}).values())
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

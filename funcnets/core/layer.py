@@ -39,6 +39,18 @@ class Layer(NamedTuple):
         init: ``init(key) -> (params, state)``; where shapes follow from an input,
             ``init(key, *example_args, **example_kwargs)``.
         apply: ``apply(params, state, *args, rng=None, training=None, **kwargs) -> (out, new_state)``.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import funcnets as fn
+        >>> def init(key):
+        ...     return {"scale": jax.random.normal(key, (3,))}, {}
+        >>> def apply(params, state, x, *, rng=None, training=None):
+        ...     return x * params["scale"], state
+        >>> layer = fn.Layer(init, apply)
+        >>> params, state = layer.init(jax.random.key(0))
+        >>> layer.apply(params, state, jnp.ones(3))[0].shape
+        (3,)
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -175,10 +187,10 @@ def initial_values(module: Module, key: jax.Array) -> dict[Cell, Any]:
     refuse_unsettled(rows, f"init draws the initial values of {module._get_name()}")
     paths = []
     for path, cell in rows:
-        # FromLayer's initializers want the key of the module that holds the tree, some levels up.
-        levels = getattr(cell.initializer, "levels_up", 0)
-        parts = tuple(path.split("."))
-        paths.append(parts[: len(parts) - levels])
+        # Values that are made together have one key: that of another path (core/derived.py).
+        rule, parts = cell.initializer, tuple(path.split("."))
+        levels = getattr(rule, "levels_up", 0)
+        paths.append((*parts[: len(parts) - levels], *getattr(rule, "below", ())))
     keys = path_keys(check_key("key", key), paths)
     values = draw([(c.initializer, c.shape, c.dtype) for _, c in rows], keys)
     return {cell: value for (_, cell), value in zip(rows, values, strict=True)}

@@ -43,7 +43,7 @@ class Unsettled(Cell):
 
     def _describe(self, shape: tuple[int, ...], dtype: Any) -> None:
         super()._describe(shape, dtype)
-        self.__class__ = self.cls_to_become
+        self.__class__ = self.cls_to_become  # pyright: ignore[reportAttributeAccessIssue]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -190,4 +190,4 @@ class LazyModuleMixin(Module):
             module._initialize_hook.remove()
             del module._initialize_hook
             if module.cls_to_become is not None:
-                module.__class__ = module.cls_to_become
+                object.__setattr__(module, "__class__", module.cls_to_become)

@@ -135,6 +135,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         cell.data = value
 
     def _assign_plain(self, name: str, value: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):  # which decides what it keeps
+            object.__setattr__(self, name, value)
+            return
         for leaf in jax.tree.leaves(value) if isinstance(value, (list, tuple, dict)) else (value,):
             if isinstance(leaf, Tracer):
                 raise StateLeakError(

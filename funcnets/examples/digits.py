@@ -112,7 +112,7 @@ class Pure:
         self.model = model
         _, apply = fn.functionalize(model)
         self.params, self.state = fn.get_variables(model)
-        tx = optax.adamw(lr, weight_decay=1e-2)
+        tx = optim.adamw_tx(lr)  # an optax transformation with torch's defaults
         self.memory = tx.init(self.params)
 
         @jax.jit
@@ -168,6 +168,8 @@ def run(
     """
     fn.manual_seed(seed)
     train, val, test = load(seed)
+    if not 1 <= batch <= len(train.labels):
+        raise SystemExit(f"a batch has 1 to {len(train.labels)} images, but {batch} were asked for")
     model = DigitNet()
     print(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters\n")

@@ -84,7 +84,7 @@ from funcnets.functional.loss_embedding import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from funcnets.functional.loss_linear import LinearCrossEntropyOptions, linear_cross_entropy
+from funcnets.functional.loss_linear import linear_cross_entropy
 from funcnets.functional.loss_margin import (
     hinge_embedding_loss,
     margin_ranking_loss,
@@ -143,6 +143,7 @@ from funcnets.functional.pool_lp import lp_pool1d, lp_pool2d, lp_pool3d
 from funcnets.functional.pool_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from funcnets.functional.recurrent import gru, lstm, rnn_relu, rnn_tanh
 from funcnets.functional.recurrent_cell import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
+from funcnets.functional.scaled_mm import ScalingType, SwizzleType, scaled_grouped_mm, scaled_mm
 from funcnets.functional.vision import (
     channel_shuffle,
     native_channel_shuffle,
@@ -151,7 +152,8 @@ from funcnets.functional.vision import (
 )
 
 __all__ = [
-    "LinearCrossEntropyOptions",
+    "ScalingType",
+    "SwizzleType",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
@@ -275,6 +277,8 @@ __all__ = [
     "rrelu_",
     "running_average",
     "scaled_dot_product_attention",
+    "scaled_grouped_mm",
+    "scaled_mm",
     "selu",
     "selu_",
     "sigmoid",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import as_int, describe, floating
+from funcnets._args import as_array, as_int, describe, floating
 from funcnets.errors import ArgumentError, DTypeError, RngError, ShapeError
 
 __all__ = [
@@ -26,17 +26,6 @@ __all__ = [
 ]
 
 
-def as_array(name: str, x: Any) -> jax.Array:
-    """``x`` itself, or a NumPy array or a Parameter outside of a call as a JAX array."""
-    if isinstance(x, jax.Array):
-        return x
-    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise DTypeError(
-            f"{name} must be an array, but got {describe(x)}; wrap it in jnp.asarray(...)"
-        )
-    return jnp.asarray(x)
-
-
 def number(name: str, value: Any) -> Any:
     """``value`` if it is a real number; NumPy's scalars become Python's."""
     if not isinstance(value, numbers.Real):
@@ -46,7 +35,7 @@ def number(name: str, value: Any) -> Any:
 
 def real(name: str, x: Any) -> jax.Array:
     """``x`` if it is a floating point array and not a complex one."""
-    x = as_array(name, floating(name, x))
+    x = floating(name, x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise DTypeError(
             f"{name} must be a real floating point array, but got {describe(x)}; "
@@ -67,7 +56,7 @@ def inexact(name: str, x: Any) -> jax.Array:
     whole = hasattr(x, "dtype") and hasattr(x, "shape") and not jnp.issubdtype(x.dtype, jnp.inexact)
     if whole and (jnp.issubdtype(x.dtype, jnp.integer) or jnp.issubdtype(x.dtype, jnp.bool_)):
         return jnp.asarray(x).astype(jnp.float32)
-    return as_array(name, floating(name, x))
+    return floating(name, x)
 
 
 def absolute(x: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnets._args import describe
+from funcnets._args import as_array, describe, probability
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional._numeric import need_key, real
 from funcnets.functional.dropout import dropout
@@ -26,13 +26,6 @@ __all__ = ["scaled_dot_product_attention"]
 def accumulator(dtype: Any) -> Any:
     """The dtype of scores and softmax: float32 for the half precisions, as PyTorch has it."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else dtype
-
-
-def probability(name: str, p: float) -> float:
-    """``p`` if it is between 0 and 1."""
-    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"{name} must be a number between 0 and 1, but got {describe(p)}")
-    return p
 
 
 def check_mask_dtype(name: str, mask: Any, dtype: Any) -> None:
@@ -217,6 +210,7 @@ def scaled_dot_product_attention(
         torch.nn.functional.scaled_dot_product_attention;
         Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023.
     """
+    query, key, value = real("query", query), real("key", key), real("value", value)
     shape = check_attention(query, key, value, enable_gqa)
     if 0 < probability("dropout_p", dropout_p) < 1:
         need_key("scaled_dot_product_attention", rng)
@@ -225,6 +219,7 @@ def scaled_dot_product_attention(
             raise ArgumentError(
                 "attn_mask and is_causal=True exclude each other; put both into attn_mask"
             )
+        attn_mask = as_array("attn_mask", attn_mask)
         _check_mask(attn_mask, shape, query.dtype)
 
     out, _ = attend(

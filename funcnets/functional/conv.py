@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from funcnets._args import as_int, describe, ntuple, positive, require_ndim
+from funcnets._args import as_array, as_int, describe, ntuple, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
-from funcnets.functional._numeric import as_array
 from funcnets.functional._window import AXES
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_tbc"]

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import describe
-from funcnets.errors import ArgumentError, ShapeError
+from funcnets._args import describe, probability
+from funcnets.errors import ShapeError
 from funcnets.functional._numeric import as_array, need_key, real
 
 __all__ = [
@@ -27,17 +27,6 @@ __all__ = [
 
 #: The value that SELU tends to for large negative input, with the sign turned.
 _SELU_LIMIT = 1.7580993408473766
-
-
-def probability(p: float) -> float:
-    """``p`` if it is a number between 0 and 1."""
-    try:
-        valid = 0 <= p <= 1
-    except TypeError:
-        raise ArgumentError(f"p must be a number between 0 and 1, but got {describe(p)}") from None
-    if not valid:
-        raise ArgumentError(f"p, the dropout probability, must be between 0 and 1, but got {p}")
-    return p
 
 
 def _apply(
@@ -113,7 +102,7 @@ def dropout(
         Hinton et al., "Improving neural networks by preventing co-adaptation of feature
         detectors", 2012; torch.nn.functional.dropout
     """
-    return _apply("dropout", input, probability(p), training, rng)
+    return _apply("dropout", input, probability("p", p), training, rng)
 
 
 def dropout1d(
@@ -156,7 +145,7 @@ def dropout1d(
         Tompson et al., "Efficient object localization using convolutional networks", 2015;
         torch.nn.functional.dropout1d
     """
-    p, input = probability(p), as_array("input", input)
+    p, input = probability("p", p), as_array("input", input)
     if input.ndim not in (2, 3):
         raise ShapeError(
             f"dropout1d expects an input of shape (N, C, L) or (C, L), but got {describe(input)}; "
@@ -207,7 +196,7 @@ def dropout2d(
         Tompson et al., "Efficient object localization using convolutional networks", 2015;
         torch.nn.functional.dropout2d
     """
-    p, input = probability(p), as_array("input", input)
+    p, input = probability("p", p), as_array("input", input)
     if input.ndim == 3:
         warnings.warn(
             f"dropout2d takes an input of rank 3 as (N, C, L) and drops along axes 0 and 1: it got "
@@ -266,7 +255,7 @@ def dropout3d(
         Tompson et al., "Efficient object localization using convolutional networks", 2015;
         torch.nn.functional.dropout3d
     """
-    p, input = probability(p), as_array("input", input)
+    p, input = probability("p", p), as_array("input", input)
     if input.ndim not in (4, 5):
         warnings.warn(
             f"dropout3d expects an input of shape (N, C, D, H, W) or (C, D, H, W), but got "
@@ -319,7 +308,7 @@ def alpha_dropout(
         Klambauer et al., "Self-normalizing neural networks", 2017;
         torch.nn.functional.alpha_dropout
     """
-    return _apply("alpha_dropout", input, probability(p), training, rng, alpha=True)
+    return _apply("alpha_dropout", input, probability("p", p), training, rng, alpha=True)
 
 
 def feature_alpha_dropout(
@@ -362,5 +351,5 @@ def feature_alpha_dropout(
         Klambauer et al., "Self-normalizing neural networks", 2017;
         torch.nn.functional.feature_alpha_dropout
     """
-    p = probability(p)
+    p = probability("p", p)
     return _apply("feature_alpha_dropout", input, p, training, rng, axes=2, alpha=True)

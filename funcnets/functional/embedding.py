@@ -212,7 +212,7 @@ def one_hot(tensor: jax.Array, num_classes: int = -1) -> jax.Array:
     References:
         torch.nn.functional.one_hot
     """
-    integer("tensor", tensor)
+    tensor = integer("tensor", tensor)
     num_classes = as_int("num_classes", num_classes)
     if num_classes == -1:
         try:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from funcnets._args import describe, floating
+from funcnets._args import as_array, describe, floating
 from funcnets.errors import DTypeError, ShapeError
-from funcnets.functional._numeric import as_array, widen
+from funcnets.functional._numeric import widen
 from funcnets.functional._window import Window, check_spatial, exact_ints, taps, volume
 
 __all__ = ["fold", "unfold"]
@@ -109,7 +109,7 @@ def fold(
     References:
         torch.nn.functional.fold
     """
-    x = as_array("input", floating("input", input))
+    x = floating("input", input)
     sizes = exact_ints("output_size", output_size, 2, minimum=1)
     windows = _fit(_windows(kernel_size, dilation, padding, stride), sizes)
     counts, kernels = [w.count for w in windows], [w.kernel for w in windows]

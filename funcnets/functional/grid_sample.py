@@ -168,11 +168,11 @@ def _sample(
     pixels = widen(input).reshape(*input.shape[:2], volume(sizes))  # (N, C, pixels)
     total = jnp.zeros((), pixels.dtype)
     for combination in itertools.product(*taps):
-        index, inside, weight = jnp.zeros((), jnp.int32), True, None
+        index, inside, weight = jnp.zeros((), jnp.int32), jnp.asarray(True), None
         for (place, w), length in zip(combination, sizes, strict=True):
             within = (place >= 0) & (place <= length - 1)  # False for NaN
             index = index * length + jnp.where(within, place, 0).astype(jnp.int32)
-            inside = within & inside
+            inside = inside & within
             weight = w if weight is None else w if w is None else weight * w
         read = jax.vmap(lambda image, at: image[:, at])(pixels, index)  # (N, C, ...)
         read = jnp.where(inside[:, None], read, 0)

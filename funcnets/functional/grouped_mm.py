@@ -79,8 +79,27 @@ def grouped_mm(
     """
     if bias is not None:
         raise UnsupportedError("bias is not supported by grouped_mm; add it to the result")
+    mat_a, mat_b, offs = check_groups(mat_a, mat_b, offs)
+    dtype = mat_a.dtype if out_dtype is None else resolve_dtype(out_dtype)
+    if offs is None:
+        rule = "gmk,gkn->gmn"
+    elif mat_b.ndim == 3:
+        mat_a, rule = _cut(mat_a, 0, offs), "gmk,gkn->mn"
+    elif mat_a.ndim == 3:
+        mat_b, rule = _cut(mat_b, 1, offs), "gmk,gkn->mn"
+    else:
+        mat_a, mat_b, rule = _cut(mat_a, 1, offs), _cut(mat_b, 0, offs), "gmk,gkn->gmn"
+    wide = jnp.float32 if jnp.finfo(mat_a.dtype).bits < 32 else mat_a.dtype
+    return jnp.einsum(rule, mat_a, mat_b, preferred_element_type=wide).astype(dtype)
+
+
+def check_groups(
+    mat_a: Any, mat_b: Any, offs: Any
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """The operands and the ends of the groups as arrays that fit together."""
+    mat_a, mat_b = real("mat_a", mat_a), real("mat_b", mat_b)
     for name, x in (("mat_a", mat_a), ("mat_b", mat_b)):
-        require_ndim(name, real(name, x), (2, 3), "(rows, columns) or (groups, rows, columns)")
+        require_ndim(name, x, (2, 3), "(rows, columns) or (groups, rows, columns)")
     got = f"mat_a {describe(mat_a)} and mat_b {describe(mat_b)}"
     if mat_a.dtype != mat_b.dtype:
         raise DTypeError(f"mat_a and mat_b must have one dtype, but got {got}")
@@ -95,20 +114,10 @@ def grouped_mm(
             f"but got offs {describe(offs)} for {got}"
         )
     if offs is not None:
-        require_ndim("offs", integer("offs", offs), (1,), "(groups,)")
+        offs = integer("offs", offs)
+        require_ndim("offs", offs, (1,), "(groups,)")
         groups.append(offs.shape[0])
     if len(set(groups)) > 1:
         ends = "" if offs is None else f", offs {describe(offs)}"
         raise ShapeError(f"the operands must have the same number of groups, but got {got}{ends}")
-
-    dtype = mat_a.dtype if out_dtype is None else resolve_dtype(out_dtype)
-    if offs is None:
-        rule = "gmk,gkn->gmn"
-    elif mat_b.ndim == 3:
-        mat_a, rule = _cut(mat_a, 0, offs), "gmk,gkn->mn"
-    elif mat_a.ndim == 3:
-        mat_b, rule = _cut(mat_b, 1, offs), "gmk,gkn->mn"
-    else:
-        mat_a, mat_b, rule = _cut(mat_a, 1, offs), _cut(mat_b, 0, offs), "gmk,gkn->gmn"
-    wide = jnp.float32 if jnp.finfo(mat_a.dtype).bits < 32 else mat_a.dtype
-    return jnp.einsum(rule, mat_a, mat_b, preferred_element_type=wide).astype(dtype)
+    return mat_a, mat_b, offs

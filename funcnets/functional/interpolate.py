@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnets._args import as_int, choice, describe
+from funcnets._args import as_array, as_int, choice, describe
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional import pool_adaptive
-from funcnets.functional._numeric import as_array, real, widen
+from funcnets.functional._numeric import real, widen
 from funcnets.functional._window import flag
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
@@ -191,7 +191,7 @@ def integers_for_axes(size: Any, n: int | None) -> tuple[int, ...]:
 def numbers_for_axes(scale_factor: Any, n: int | None) -> tuple[float, ...]:
     """``scale_factor`` as ``n`` numbers; with None for ``n`` as it comes."""
     several = isinstance(scale_factor, Sequence) and not isinstance(scale_factor, str)
-    items = tuple(scale_factor) if several else (scale_factor,) * (n or 1)
+    items: tuple[Any, ...] = tuple(scale_factor) if several else (scale_factor,) * (n or 1)
     if (n is not None and len(items) != n) or not all(
         isinstance(f, (int, float)) and not isinstance(f, bool) and math.isfinite(f) for f in items
     ):

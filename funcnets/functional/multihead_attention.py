@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import describe, positive, require_ndim
+from funcnets._args import describe, positive, probability, require_ndim
 from funcnets.errors import ArgumentError, ShapeError
 from funcnets.functional._numeric import need_key, real
 from funcnets.functional.attention import (
@@ -20,7 +20,6 @@ from funcnets.functional.attention import (
     attend,
     check_attention,
     check_mask_dtype,
-    probability,
     softmax_or_zero,
 )
 from funcnets.functional.linear import linear

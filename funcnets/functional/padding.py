@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from funcnets._args import as_int, choice, describe
+from funcnets._args import as_array, as_int, choice, describe
 from funcnets.errors import ArgumentError, ShapeError
-from funcnets.functional._numeric import as_array
 
 __all__ = ["pad"]
 

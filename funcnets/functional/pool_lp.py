@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from funcnets._args import describe, ntuple
 from funcnets.errors import ArgumentError
 from funcnets.functional import pool
-from funcnets.functional._numeric import real, widen
+from funcnets.functional._numeric import absolute, real, widen
 from funcnets.functional._window import volume
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
@@ -138,7 +138,7 @@ def _lp_pool(
     input = real("input", input)
     if math.isinf(power):
         sign = 1 if power > 0 else -1
-        return sign * max_pool(sign * _magnitude(input), kernel_size, stride, ceil_mode=ceil_mode)
+        return sign * max_pool(sign * absolute(input), kernel_size, stride, ceil_mode=ceil_mode)
     size = volume(ntuple("kernel_size", kernel_size, n, minimum=1))
     means = avg_pool(widen(input) ** power, kernel_size, stride, ceil_mode=ceil_mode)
     # The root has no derivative at 0: there the result is 0 whatever the input.
@@ -154,8 +154,3 @@ def exponent(norm_type: Any) -> float:
     if norm_type == 0 or math.isnan(norm_type):
         raise ArgumentError(f"norm_type must be a number other than 0, but got {norm_type}")
     return int(norm_type) if float(norm_type).is_integer() else norm_type
-
-
-def _magnitude(x: jax.Array) -> jax.Array:
-    """``abs`` with a derivative of 0 at 0."""
-    return x * jnp.sign(x)

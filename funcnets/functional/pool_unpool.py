@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from funcnets._args import as_int, describe, integer, ntuple
 from funcnets.errors import ArgumentError, ShapeError
-from funcnets.functional._numeric import as_array, real
+from funcnets.functional._numeric import real
 from funcnets.functional._window import AXES, check_spatial, volume
 
 __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
@@ -146,7 +146,7 @@ def _max_unpool(
     """``max_unpool`` over ``n`` axes."""
     function = f"max_unpool{n}d"
     input = real("input", input)
-    indices = as_array("indices", integer("indices", indices))
+    indices = integer("indices", indices)
     check_spatial(function, input, n)
     if indices.shape != input.shape:
         raise ShapeError(

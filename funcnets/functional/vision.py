@@ -5,9 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import describe, positive
+from funcnets._args import as_array, describe, positive
 from funcnets.errors import ShapeError
-from funcnets.functional._numeric import as_array
 
 __all__ = ["channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle"]
 

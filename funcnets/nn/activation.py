@@ -55,6 +55,13 @@ class Elementwise(Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
+class Optionless(Elementwise):
+    """Base of the layers that apply one function as it is: they take no argument at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class ReLU(Elementwise):
     r"""Rectified linear unit.
 

@@ -6,7 +6,7 @@ from funcnets import functional as F
 from funcnets._args import as_int, choice
 from funcnets.errors import ArgumentError
 from funcnets.functional._numeric import number
-from funcnets.nn.activation import Elementwise
+from funcnets.nn.activation import Elementwise, Optionless
 
 __all__ = [
     "CELU",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class Sigmoid(Elementwise):
+class Sigmoid(Optionless):
     r"""Logistic function.
 
     .. math:: \sigma(x) = \frac{1}{1 + e^{-x}}
@@ -47,7 +47,7 @@ class Sigmoid(Elementwise):
     _function = staticmethod(F.sigmoid)
 
 
-class Tanh(Elementwise):
+class Tanh(Optionless):
     r"""Hyperbolic tangent.
 
     .. math:: \tanh(x) = \frac{e^{x} - e^{-x}}{e^{x} + e^{-x}}
@@ -283,7 +283,7 @@ class Softplus(Elementwise):
         super().__init__(beta=number("beta", beta), threshold=number("threshold", threshold))
 
 
-class LogSigmoid(Elementwise):
+class LogSigmoid(Optionless):
     r"""Logarithm of the logistic function.
 
     .. math:: \operatorname{LogSigmoid}(x) = -\log(1 + e^{-x})
@@ -305,7 +305,7 @@ class LogSigmoid(Elementwise):
     _function = staticmethod(F.logsigmoid)
 
 
-class Softsign(Elementwise):
+class Softsign(Optionless):
     r"""The input divided by one more than its size.
 
     .. math:: \operatorname{Softsign}(x) = \frac{x}{1 + |x|}
@@ -327,7 +327,7 @@ class Softsign(Elementwise):
     _function = staticmethod(F.softsign)
 
 
-class Tanhshrink(Elementwise):
+class Tanhshrink(Optionless):
     r"""The input less its hyperbolic tangent.
 
     .. math:: \operatorname{Tanhshrink}(x) = x - \tanh(x)

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from funcnets import functional as F
-from funcnets._args import positive
+from funcnets._args import positive, probability
 from funcnets.core.cell import Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError
-from funcnets.functional.attention import probability
 from funcnets.nn import init
 from funcnets.nn.linear import NonDynamicallyQuantizableLinear
 

@@ -58,11 +58,12 @@ class _ConvTransposeNd(ConvBase):
                 f"output_size must hold {n} or, with all axes, {n + lead} integers for "
                 f"{input.ndim}D input, but got {describe(output_size)}"
             )
+        pads: Any = self.padding
         wanted = [as_int("output_size", size) for size in output_size[-n:]]
         least = [
             (size - 1) * s - 2 * p + d * (k - 1) + 1
             for size, s, p, d, k in zip(
-                input.shape[lead:], self.stride, self.padding, self.dilation, self.kernel_size,
+                input.shape[lead:], self.stride, pads, self.dilation, self.kernel_size,
                 strict=True,
             )
         ]  # fmt: skip

@@ -8,8 +8,8 @@ from typing import ClassVar
 import jax
 
 from funcnets import functional as F
+from funcnets._args import probability
 from funcnets.core.module import Module
-from funcnets.functional.dropout import probability
 
 __all__ = [
     "AlphaDropout",
@@ -28,7 +28,7 @@ class DropoutBase(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p = probability(p)
+        self.p = probability("p", p)
         self.inplace = inplace
 
     def forward(self, input: jax.Array) -> jax.Array:

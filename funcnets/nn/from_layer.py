@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from funcnets._args import describe
 from funcnets.core.cell import Buffer, Cell, Parameter
+from funcnets.core.derived import Draw, Leaf
 from funcnets.core.layer import Layer
 from funcnets.core.module import Module
 from funcnets.core.tree import TreeNameError
 from funcnets.errors import ArgumentError, DTypeError, ModeError, RngError, TreeError
-from funcnets.init import Initializer
 
 __all__ = ["FromLayer"]
 
@@ -78,55 +76,6 @@ def _check_signature(
         raise ArgumentError(
             f"{name} must have {wanted}, but its {which} takes {signature}: {error}"
         ) from None
-
-
-# --- one draw for all leaves ------------------------------------------------------------------
-
-
-class Draw:
-    """The pair's ``init``, asked once for leaves that are fetched one after the other.
-
-    The leaves not fetched yet are kept for the calls that follow with the same key, and each is given
-    away once. It is only a shortcut: what a call returns depends on its key alone, so it is not taken
-    where keys or values are tracers.
-    """
-
-    def __init__(self, init: Any) -> None:
-        self.init = init
-        self._rest: tuple[bytes, dict[int, Any]] = (b"", {})
-
-    def __call__(self, key: jax.Array, index: int) -> Any:
-        words = jax.random.key_data(key)
-        if isinstance(words, Tracer):  # also where a concrete key meets somebody's trace
-            return jax.tree.leaves(self.init(key))[index]
-        name = str(key.dtype).encode() + words.tobytes()
-        kept, rest = self._rest
-        leaf = rest.pop(index, None) if kept == name else None
-        if leaf is not None:
-            return leaf
-        leaves = jax.tree.leaves(self.init(key))
-        if not any(isinstance(x, Tracer) for x in leaves):
-            self._rest = name, {i: x for i, x in enumerate(leaves) if i != index}
-        return leaves[index]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"init": self.init, "_rest": (b"", {})}
-
-
-@dataclass(frozen=True)
-class Leaf(Initializer):
-    """Leaf ``index`` of what the pair's ``init`` gives for the key of the FromLayer.
-
-    ``levels_up`` tells ``functionalize`` how many names above the cell's own that is.
-    """
-
-    shared: ClassVar[bool] = True  # init may return an array that somebody else holds
-    draw: Draw
-    index: int
-    levels_up: int
-
-    def __call__(self, key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        return jnp.asarray(self.draw(key, self.index), dtype)
 
 
 # --- the module -------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ def _put(cell: C, rule: init.Initializer, generator: Any = None) -> C:
             "for a new array call the pure one: funcnets.init.normal()(key, shape, dtype)"
         )
     if generator is not None:
-        raise UnsupportedError("generator is not supported: seed with fn.manual_seed, or pass a key to init")
+        raise UnsupportedError(
+            "generator is not supported: seed with fn.manual_seed, or pass a key to init"
+        )
     rule.check(cell.shape)
     cell.reinitialise(rule)
     return cell
@@ -56,7 +58,8 @@ def uniform_(tensor: C, a: float = 0.0, b: float = 1.0, generator: None = None) 
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.uniform`.
+        a, b: see :func:`funcnets.init.uniform`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -72,7 +75,8 @@ def normal_(tensor: C, mean: float = 0.0, std: float = 1.0, generator: None = No
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.normal`.
+        mean, std: see :func:`funcnets.init.normal`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -83,12 +87,20 @@ def normal_(tensor: C, mean: float = 0.0, std: float = 1.0, generator: None = No
     return _put(tensor, init.normal(mean, std), generator)
 
 
-def trunc_normal_(tensor: C, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: None = None) -> C:
+def trunc_normal_(
+    tensor: C,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: None = None,
+) -> C:
     """Fill with normal draws that lie within [a, b].
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.trunc_normal`.
+        mean, std, a, b: see :func:`funcnets.init.trunc_normal`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -104,7 +116,7 @@ def constant_(tensor: C, val: float) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.constant`.
+        val: see :func:`funcnets.init.constant`.
 
     Returns:
         ``tensor``.
@@ -120,10 +132,9 @@ def ones_(tensor: C) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.ones`.
 
     Returns:
-        ``tensor``.
+        ``tensor``, with :func:`funcnets.init.ones`.
 
     References:
         torch.nn.init.ones_
@@ -136,10 +147,9 @@ def zeros_(tensor: C) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.zeros`.
 
     Returns:
-        ``tensor``.
+        ``tensor``, with :func:`funcnets.init.zeros`.
 
     References:
         torch.nn.init.zeros_
@@ -152,10 +162,9 @@ def eye_(tensor: C) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.eye`.
 
     Returns:
-        ``tensor``.
+        ``tensor``, with :func:`funcnets.init.eye`.
 
     References:
         torch.nn.init.eye_
@@ -168,7 +177,7 @@ def dirac_(tensor: C, groups: int = 1) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.dirac`.
+        groups: see :func:`funcnets.init.dirac`.
 
     Returns:
         ``tensor``.
@@ -184,7 +193,8 @@ def xavier_uniform_(tensor: C, gain: float = 1.0, generator: None = None) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.xavier_uniform`.
+        gain: see :func:`funcnets.init.xavier_uniform`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -200,7 +210,8 @@ def xavier_normal_(tensor: C, gain: float = 1.0, generator: None = None) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.xavier_normal`.
+        gain: see :func:`funcnets.init.xavier_normal`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -211,12 +222,19 @@ def xavier_normal_(tensor: C, gain: float = 1.0, generator: None = None) -> C:
     return _put(tensor, init.xavier_normal(gain), generator)
 
 
-def kaiming_uniform_(tensor: C, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None) -> C:
+def kaiming_uniform_(
+    tensor: C,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: None = None,
+) -> C:
     """Fill with He's uniform draws.
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.kaiming_uniform`.
+        a, mode, nonlinearity: see :func:`funcnets.init.kaiming_uniform`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -227,12 +245,19 @@ def kaiming_uniform_(tensor: C, a: float = 0, mode: str = "fan_in", nonlinearity
     return _put(tensor, init.kaiming_uniform(a, mode, nonlinearity), generator)
 
 
-def kaiming_normal_(tensor: C, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None) -> C:
+def kaiming_normal_(
+    tensor: C,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: None = None,
+) -> C:
     """Fill with He's normal draws.
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.kaiming_normal`.
+        a, mode, nonlinearity: see :func:`funcnets.init.kaiming_normal`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -248,7 +273,8 @@ def orthogonal_(tensor: C, gain: float = 1, generator: None = None) -> C:
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.orthogonal`.
+        gain: see :func:`funcnets.init.orthogonal`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.
@@ -264,7 +290,8 @@ def sparse_(tensor: C, sparsity: float, std: float = 0.01, generator: None = Non
 
     Args:
         tensor: a Parameter or Buffer, with or without a value.
-        others: see :func:`funcnets.init.sparse`.
+        sparsity, std: see :func:`funcnets.init.sparse`.
+        generator: refused: seed with ``fn.manual_seed``.
 
     Returns:
         ``tensor``.

@@ -91,13 +91,12 @@ class _Lazy(LazyModuleMixin):
     def _unsettle(self, device: Any, dtype: Any) -> None:
         """Take the shapes of the cells away."""
         where = {"device": device, "dtype": dtype}
-        for home, kind in (
-            (self._parameters, UninitializedParameter),
-            (self._buffers, UninitializedBuffer),
-        ):
-            for name, cell in home.items():
-                if cell is not None and name not in _KNOWN:
-                    home[name] = kind(**where)
+        for name, cell in self._parameters.items():
+            if cell is not None:
+                self._parameters[name] = UninitializedParameter(**where)
+        for name, cell in self._buffers.items():
+            if cell is not None and name not in _KNOWN:
+                self._buffers[name] = UninitializedBuffer(**where)
 
     def _size(self, input: jax.Array) -> int:
         """The unknown number, from the first input."""

@@ -119,7 +119,7 @@ class Linear(Module):
 
 
 class NonDynamicallyQuantizableLinear(Linear):
-    """A Linear under the name by which PyTorch's attention prints its output projection.
+    """:class:`Linear` under the name by which PyTorch's attention prints its output projection.
 
     References:
         torch.nn.modules.linear.NonDynamicallyQuantizableLinear

@@ -212,8 +212,8 @@ class _AvgPoolNd(_PoolNd):
 
     def forward(self, input: jax.Array) -> jax.Array:
         window = (self.kernel_size, self.stride, self.padding)
-        options = (self.ceil_mode, self.count_include_pad, self.divisor_override)
-        return self._function(input, *window, *options)
+        divisor = () if self.divisor_override is None else (self.divisor_override,)
+        return self._function(input, *window, self.ceil_mode, self.count_include_pad, *divisor)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -270,21 +270,9 @@ class AvgPool1d(_AvgPoolNd):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        # PyTorch prints 1-tuples here, and takes no divisor.
-        step = kernel_size if stride is None else stride
-        window = [
-            ntuple(name, value, 1)
-            for name, value in (
-                ("kernel_size", kernel_size),
-                ("stride", step),
-                ("padding", padding),
-            )
-        ]
-        super().__init__(*window, ceil_mode, count_include_pad)
-
-    def forward(self, input: jax.Array) -> jax.Array:
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
         window = (self.kernel_size, self.stride, self.padding)
-        return F.avg_pool1d(input, *window, self.ceil_mode, self.count_include_pad)
+        self.kernel_size, self.stride, self.padding = (ntuple("size", v, 1) for v in window)
 
 
 class AvgPool2d(_AvgPoolNd):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnets import functional as F
-from funcnets._args import choice, describe, positive
+from funcnets._args import choice, describe, positive, probability
 from funcnets.core.cell import Parameter
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
@@ -408,6 +408,7 @@ def _boolean(name: str, value: Any) -> bool:
 
 
 def _probability(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ArgumentError(f"dropout must be a number between 0 and 1, but got {describe(value)}")
-    return float(value)
+    # Unlike the dropout layers', this option refuses True: PyTorch takes it for a slip of position.
+    if isinstance(value, bool):
+        raise ArgumentError(f"dropout must be a number between 0 and 1, but got {value}")
+    return float(probability("dropout", value))

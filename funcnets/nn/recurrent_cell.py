@@ -20,7 +20,7 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase"]
 
 
 class RNNCellBase(Module):
-    """The parameters of the cells.
+    """The parameters of the cells :class:`RNNCell`, :class:`LSTMCell` and :class:`GRUCell`.
 
     Args:
         input_size: number of features of the input.

@@ -103,6 +103,9 @@ def adam_tx(
 ) -> optax.GradientTransformation:
     """PyTorch's Adam as a pure optax transformation; see :class:`Adam` for the arguments.
 
+    Returns:
+        An ``optax.GradientTransformation``; ``lr`` may be a schedule here.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from funcnets import optim
@@ -122,7 +125,18 @@ def adamw_tx(
     *,
     maximize: bool = False,
 ) -> optax.GradientTransformation:
-    """PyTorch's AdamW as a pure optax transformation; see :class:`AdamW` for the arguments."""
+    """PyTorch's AdamW as a pure optax transformation; see :class:`AdamW` for the arguments.
+
+    Returns:
+        An ``optax.GradientTransformation``; ``lr`` may be a schedule here.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import optim
+        >>> tx = optim.adamw_tx(lr=0.1, weight_decay=0.5)
+        >>> tx.update(jnp.zeros(1), tx.init(jnp.ones(1)), jnp.ones(1))[0].round(3).tolist()
+        [-0.05000000074505806]
+    """
     return _adam(lr, betas, eps, weight_decay, amsgrad, maximize, True)
 
 

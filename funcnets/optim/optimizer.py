@@ -115,6 +115,7 @@ class Optimizer(Stateful):
             (``model.named_parameters()``), or a list of groups: dicts with ``"params"`` and options
             that differ from the defaults.
         tx: an ``optax.GradientTransformation``, with its learning rate in it.
+        defaults: for subclasses: the options of a group and their defaults.
 
     Raises:
         ArgumentError: no parameters, or one of them twice.

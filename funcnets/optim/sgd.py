@@ -59,6 +59,9 @@ def sgd_tx(
 ) -> optax.GradientTransformation:
     """PyTorch's SGD as a pure optax transformation; see :class:`SGD` for the arguments.
 
+    Returns:
+        An ``optax.GradientTransformation``; ``lr`` may be a schedule here.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from funcnets import optim

@@ -54,7 +54,7 @@ class TestInit:
         init_ = fn.functionalize(Chain(*(Affine(8, 8) for _ in range(100)))).init
         small = fn.functionalize(Chain(*(Affine(8, 8) for _ in range(4)))).init
         count = lambda f: str(jax.make_jaxpr(f)(KEY)).count("random_bits")  # noqa: E731
-        assert count(init_) == count(small) <= 4
+        assert 1 <= count(init_) == count(small) <= 4
 
     def test_reinitialised_parameters(self):
         model = Affine(2, 2)
@@ -226,25 +226,19 @@ class TestVariables:
         step(X)
         assert state["count"].item() == 1
 
-    def test_setting_takes_arrays_of_every_kind_and_keeps_the_callers(self):
-        import contextlib
-
-        with contextlib.suppress(ImportError):
-            import torch
-
-            model = Affine(2, 1)
-            weight = torch.ones(1, 2)
-            fn.set_variables(model, {"weight": weight, "bias": np.zeros(1)})
-            weight.fill_(7)
-            assert (model.weight == 1).all()
-        model = Affine(2, 1)
-        mine = jnp.ones((1, 2))
+    def test_setting_keeps_the_callers_arrays(self):
+        model, mine = Affine(2, 1), jnp.ones((1, 2))
         fn.set_variables(model, {"weight": mine, "bias": np.zeros(1)})
-        update = fn.jit(lambda: [setattr(p, "data", p.data + 1) for p in cells][:0])
         cells = list(model.parameters())
+
+        @fn.jit
+        def update():
+            for cell in cells:
+                cell.data = cell.data + 1
+
         update()
         update()
-        assert (mine == 1).all() and (model.weight == 3).all()
+        assert (mine == 1).all() and (model.weight == 3).all() and (model.bias == 2).all()
 
     def test_setting_in_a_call_is_a_write(self):
         model = Affine(2, 1)

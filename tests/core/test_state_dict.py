@@ -443,3 +443,9 @@ class TestAround:
         model.load_state_dict({"count": np.int32(10)})
         step(jnp.ones(1))
         assert model.count.item() == 11
+
+    def test_set_variables_copies_torch_tensors_too(self):
+        model, weight = Affine(64, 64), torch.ones(64, 64)
+        fn.set_variables(model, {"weight": weight, "bias": torch.zeros(64)})
+        weight.fill_(7)
+        assert (model.weight == 1).all()

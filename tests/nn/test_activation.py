@@ -209,3 +209,10 @@ def test_parameters_and_numpy_arrays_are_taken():
     layer = nn.PReLU(3, -0.5)
     np.testing.assert_array_equal(F.relu(layer.weight), np.zeros(3))
     assert isinstance(F.softmax(np.ones((2, 2)), 0), jax.Array)
+
+
+@pytest.mark.parametrize("name", ["LogSigmoid", "Sigmoid", "Softsign", "Tanh", "Tanhshrink"])
+def test_layers_without_options_take_none(name):
+    for library in (torch.nn, nn):
+        with pytest.raises(TypeError):
+            getattr(library, name)(inplace=True)

@@ -1,273 +1,30 @@
-r"""Pure initializers: hashable callables ``(key, shape, dtype) -> array``.
-
-Most are an affine map of a standard draw, and say so (``affine``), which lets a model of a hundred
-parameters be drawn in a few large kernels instead of a hundred small ones (``core/draw.py``).
-``funcnets.nn.init`` has PyTorch's in-place names, which put one of these into a Parameter.
-
-The two standard draws are the uniform one on :math:`[-1, 1)`, whose numbers are exact multiples of
-:math:`2^{-22}`, and the normal one; a symmetric uniform initial value is then a single rounded
-product, hence the same bits whether it is drawn on the host, eagerly, under ``jit`` or ``vmap``.
-"""
+"""Initial values that are drawn: uniform, normal, and what is made of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from funcnets._args import choice, describe
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.init.base import Initializer, Shape, draw_dtype, finish, standard_draw
 
 __all__ = [
-    "Initializer",
     "calculate_gain",
-    "constant",
-    "dirac",
-    "eye",
-    "initializer_from",
     "kaiming_normal",
     "kaiming_uniform",
     "normal",
-    "ones",
     "orthogonal",
     "sparse",
     "trunc_normal",
     "uniform",
     "xavier_normal",
     "xavier_uniform",
-    "zeros",
 ]
-
-Shape = Sequence[int]
-
-
-def standard_draw(base: str, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-    """Uniform on [-1, 1) or standard normal. Half precisions are drawn in float32 and rounded."""
-    if base == "uniform":
-        return jax.random.uniform(key, tuple(shape), dtype, -1.0, 1.0)
-    return rounded(jax.random.normal(key, tuple(shape), dtype))
-
-
-def rounded(x: jax.Array) -> jax.Array:
-    """``x``, with its rounding kept: XLA would merge two scalings, or a scaling and a shift, into one.
-
-    The last bits of an initial value would then depend on whether it was compiled.
-    """
-    return jnp.maximum(x, jnp.finfo(x.dtype).min)
-
-
-def draw_dtype(dtype: Any) -> Any:
-    """The precision in which an initial value of ``dtype`` is computed."""
-    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
-
-
-@dataclass(frozen=True)
-class Initializer:
-    """A pure, hashable rule for an initial value.
-
-    Equal initializers with equal shapes and dtypes may be drawn together, so two instances with
-    the same fields must mean the same rule.
-    """
-
-    #: Whether the value depends on the key; constants are made without one.
-    needs_key: ClassVar[bool] = True
-    #: Whether somebody else may hold the array that a call returns, so that its memory is not ours.
-    shared: ClassVar[bool] = False
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        """Draw an array.
-
-        Args:
-            key: a typed PRNG key; constants do not use it.
-            shape: the shape of the result.
-            dtype: its dtype.
-
-        Returns:
-            An array of ``shape`` and ``dtype``, the same for the same arguments.
-        """
-        base, scale, shift = self.affine(tuple(shape))
-        drawn = standard_draw(base, key, shape, draw_dtype(dtype))
-        return finish(drawn, scale, shift).astype(dtype)
-
-    def affine(self, shape: tuple[int, ...]) -> tuple[str, float, float]:
-        """``(base, scale, shift)`` such that the value is ``standard_draw(base) * scale + shift``."""
-        raise NotImplementedError
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse a shape that the rule cannot serve, without drawing."""
-        if is_affine(self):
-            self.affine(shape)
-        else:
-            jax.eval_shape(lambda key: self(key, shape), jax.eval_shape(jax.random.key, 0))
-
-
-def finish(drawn: Any, scale: float, shift: float) -> Any:
-    """Scale, then shift only if there is something to shift: see the module's docstring on bits."""
-    scaled = drawn * np.asarray(scale, drawn.dtype)
-    if shift == 0:
-        return scaled
-    return (rounded(scaled) if isinstance(drawn, jax.Array) else scaled) + np.asarray(
-        shift, drawn.dtype
-    )
-
-
-def is_affine(rule: Any) -> bool:
-    """Whether ``rule`` can take part in a grouped draw."""
-    return isinstance(rule, Initializer) and type(rule).__call__ is Initializer.__call__
-
-
-# --- constants --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Constant(Initializer):
-    needs_key: ClassVar[bool] = False
-    value: float
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Every shape will do."""
-
-    def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        return jnp.full(tuple(shape), self.value, dtype)
-
-
-class Given(Initializer):
-    """The value of a ``Parameter(array)``: always this array. Equal only to itself."""
-
-    needs_key: ClassVar[bool] = False
-    shared: ClassVar[bool] = True
-
-    def __init__(self, array: Any) -> None:
-        object.__setattr__(self, "array", array)
-
-    def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        return jnp.asarray(self.array, dtype)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = object.__hash__
-
-
-@dataclass(frozen=True)
-class FromFunction(Initializer):
-    shared: ClassVar[bool] = True
-    function: Callable[..., Any]
-
-    def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        return self.function(key, tuple(shape), dtype)
-
-
-def initializer_from(function: Any) -> Initializer:
-    """An initializer out of any ``(key, shape, dtype) -> array``, such as ``jax.nn.initializers`` has.
-
-    Args:
-        function: the callable, or an Initializer, which is returned as it is.
-
-    Raises:
-        ArgumentError: ``function`` cannot be called.
-
-    Examples:
-        >>> import jax
-        >>> from funcnets import init
-        >>> rule = init.initializer_from(jax.nn.initializers.he_normal())
-        >>> rule(jax.random.key(0), (3, 4)).shape
-        (3, 4)
-    """
-    if isinstance(function, Initializer):
-        return function
-    if not callable(function):
-        raise ArgumentError(
-            "an initializer is a function (key, shape, dtype) -> array, "
-            f"but got {describe(function)}; for one value use funcnets.init.constant(value)"
-        )
-    return FromFunction(function)
-
-
-def constant(value: float) -> Initializer:
-    """Every element is ``value``.
-
-    Args:
-        value: a Python number.
-
-    Examples:
-        >>> import jax
-        >>> from funcnets import init
-        >>> init.constant(0.5)(jax.random.key(0), (2,)).tolist()
-        [0.5, 0.5]
-
-    References:
-        torch.nn.init.constant_
-    """
-    return Constant(value)
-
-
-def zeros() -> Initializer:
-    """Every element is 0 (torch.nn.init.zeros_)."""
-    return Constant(0.0)
-
-
-def ones() -> Initializer:
-    """Every element is 1 (torch.nn.init.ones_)."""
-    return Constant(1.0)
-
-
-@dataclass(frozen=True)
-class Eye(Initializer):
-    def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        if len(shape) != 2:
-            raise ShapeError(f"eye needs a 2D shape, but got {tuple(shape)}")
-        return jnp.eye(*shape, dtype=dtype)
-
-
-def eye() -> Initializer:
-    """The identity matrix, padded with zeros when it is not square (torch.nn.init.eye_).
-
-    Raises:
-        ShapeError: the shape is not 2D.
-    """
-    return Eye()
-
-
-@dataclass(frozen=True)
-class Dirac(Initializer):
-    groups: int
-
-    def __call__(self, key: Any, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        if len(shape) not in (3, 4, 5):
-            raise ShapeError(f"dirac needs a convolution's 3D to 5D shape, but got {tuple(shape)}")
-        if shape[0] % self.groups:
-            raise ArgumentError(
-                f"dirac: {shape[0]} output channels are not divisible by {self.groups} groups"
-            )
-        per_group = shape[0] // self.groups
-        value = np.zeros(tuple(shape), np.float32)
-        centre = tuple(size // 2 for size in shape[2:])
-        for group in range(self.groups):
-            for channel in range(min(per_group, shape[1])):
-                value[(group * per_group + channel, channel, *centre)] = 1.0
-        return jnp.asarray(value, dtype)
-
-
-def dirac(groups: int = 1) -> Initializer:
-    """A convolution that passes its input channels through (torch.nn.init.dirac_).
-
-    Args:
-        groups: the convolution's groups; each is the identity on its own channels.
-
-    Raises:
-        ShapeError: the shape is not that of a convolution's weight.
-        ArgumentError: the output channels are not divisible by ``groups``.
-    """
-    return Dirac(groups)
-
-
-# --- affine draws -----------------------------------------------------------------------------
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -380,6 +137,12 @@ def normal(mean: float = 0.0, std: float = 1.0) -> Initializer:
 
     Raises:
         ArgumentError: ``std`` is negative.
+
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> init.normal(std=0.02)(jax.random.key(0), (3, 4)).shape
+        (3, 4)
     """
     if std < 0:
         raise ArgumentError(f"normal needs std >= 0, but got std={std}")
@@ -407,6 +170,13 @@ def xavier_uniform(gain: float = 1.0) -> Initializer:
     Args:
         gain: a factor, see :func:`calculate_gain`.
 
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> x = init.xavier_uniform()(jax.random.key(0), (2, 4))
+        >>> bool((abs(x) <= 1).all())
+        True
+
     References:
         Glorot and Bengio, 2010; torch.nn.init.xavier_uniform_
     """
@@ -418,6 +188,12 @@ def xavier_normal(gain: float = 1.0) -> Initializer:
 
     Args:
         gain: a factor, see :func:`calculate_gain`.
+
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> init.xavier_normal(gain=2.0)(jax.random.key(0), (2, 4)).shape
+        (2, 4)
 
     References:
         Glorot and Bengio, 2010; torch.nn.init.xavier_normal_
@@ -437,6 +213,13 @@ def kaiming_uniform(
 
     Raises:
         ArgumentError: an unknown mode or nonlinearity.
+
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> x = init.kaiming_uniform(nonlinearity="relu")(jax.random.key(0), (2, 6))
+        >>> bool((abs(x) <= 1).all())
+        True
 
     References:
         He et al., 2015; torch.nn.init.kaiming_uniform_
@@ -458,14 +241,17 @@ def kaiming_normal(
     Raises:
         ArgumentError: an unknown mode or nonlinearity.
 
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> init.kaiming_normal(mode="fan_out")(jax.random.key(0), (8, 3, 5, 5)).shape
+        (8, 3, 5, 5)
+
     References:
         He et al., 2015; torch.nn.init.kaiming_normal_
     """
     choice("mode", mode, ("fan_in", "fan_out"))
     return Scaled("normal", calculate_gain(nonlinearity, a), mode)
-
-
-# --- the rest ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -494,6 +280,13 @@ def trunc_normal(
 
     Raises:
         ArgumentError: ``std`` is not positive or ``a >= b``.
+
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> x = init.trunc_normal(a=-1.0, b=1.0)(jax.random.key(0), (100,))
+        >>> bool((abs(x) <= 1).all())
+        True
     """
     if std <= 0 or a >= b:
         raise ArgumentError(
@@ -528,6 +321,13 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     Raises:
         ShapeError: fewer than two dimensions.
 
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> q = init.orthogonal()(jax.random.key(0), (3, 3))
+        >>> bool(abs(q @ q.T - jax.numpy.eye(3)).max() < 1e-5)
+        True
+
     References:
         Saxe et al., 2013
     """
@@ -558,6 +358,13 @@ def sparse(sparsity: float, std: float = 0.01) -> Initializer:
     Raises:
         ArgumentError: ``sparsity`` is not within 0 and 1.
         ShapeError: the shape is not 2D.
+
+    Examples:
+        >>> import jax
+        >>> from funcnets import init
+        >>> x = init.sparse(0.5)(jax.random.key(0), (4, 3))
+        >>> (x == 0).sum(0).tolist()
+        [2, 2, 2]
 
     References:
         Martens, 2010
