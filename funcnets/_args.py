@@ -6,7 +6,6 @@ Everything here is about arguments, nothing is about mathematics. Each check rai
 
 from __future__ import annotations
 
-import numbers
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -106,11 +105,11 @@ def choice(name: str, value: Any, options: Sequence[Any]) -> Any:
     return value
 
 
-def probability(name: str, p: Any) -> float:
+def probability(name: str, p: float) -> float:
     """``p`` if it is a number between 0 and 1."""
-    if not isinstance(p, numbers.Real) or not 0 <= p <= 1:
+    if not isinstance(p, (int, float, np.floating)) or not 0 <= p <= 1:
         raise ArgumentError(f"{name} must be a number between 0 and 1, but got {describe(p)}")
-    return p  # pyright: ignore[reportReturnType]  (a NumPy number is as good)
+    return p
 
 
 def require_array(name: str, x: Any, kind: str = "an array") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def uniform(a: float = 0.0, b: float = 1.0) -> Initializer:
         b: upper bound, not below ``a``.
 
     Raises:
-        ArgumentError: ``a > b``.
+        ArgumentError: ``a > b``, or one of them is infinite or not a number.
 
     Examples:
         >>> import jax
@@ -114,8 +115,8 @@ def uniform(a: float = 0.0, b: float = 1.0) -> Initializer:
         >>> bool((abs(x) <= 2).all())
         True
     """
-    if a > b:
-        raise ArgumentError(f"uniform needs a <= b, but got a={a}, b={b}")
+    if not (math.isfinite(a) and math.isfinite(b) and a <= b):
+        raise ArgumentError(f"uniform needs finite a <= b, but got a={a}, b={b}")
     return Uniform(float(a), float(b))
 
 
@@ -224,7 +225,7 @@ def kaiming_uniform(
     References:
         He et al., 2015; torch.nn.init.kaiming_uniform_
     """
-    choice("mode", mode, ("fan_in", "fan_out"))
+    mode = choice("mode", mode.lower(), ("fan_in", "fan_out"))
     return Scaled("uniform", calculate_gain(nonlinearity, a), mode)
 
 
@@ -250,7 +251,7 @@ def kaiming_normal(
     References:
         He et al., 2015; torch.nn.init.kaiming_normal_
     """
-    choice("mode", mode, ("fan_in", "fan_out"))
+    mode = choice("mode", mode.lower(), ("fan_in", "fan_out"))
     return Scaled("normal", calculate_gain(nonlinearity, a), mode)
 
 
@@ -279,7 +280,11 @@ def trunc_normal(
         b: upper bound.
 
     Raises:
-        ArgumentError: ``std`` is not positive or ``a >= b``.
+        ArgumentError: ``std`` is not positive or ``a > b``.
+
+    Warns:
+        UserWarning: the mean is more than two standard deviations outside of the bounds, where the
+            values follow the distribution only roughly.
 
     Examples:
         >>> import jax
@@ -288,9 +293,15 @@ def trunc_normal(
         >>> bool((abs(x) <= 1).all())
         True
     """
-    if std <= 0 or a >= b:
+    if not (std > 0 and a <= b):
         raise ArgumentError(
-            f"trunc_normal needs std > 0 and a < b, but got std={std}, a={a}, b={b}"
+            f"trunc_normal needs std > 0 and a <= b, but got std={std}, a={a}, b={b}"
+        )
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn(
+            f"trunc_normal: the mean {mean} is more than 2 std outside of [{a}, {b}]; "
+            "the values follow the distribution only roughly",
+            stacklevel=2,
         )
     return TruncNormal(float(mean), float(std), float(a), float(b))
 

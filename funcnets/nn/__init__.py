@@ -2,7 +2,7 @@
 
 from funcnets.core.cell import Buffer, Parameter
 from funcnets.core.module import Module
-from funcnets.nn import functional, init
+from funcnets.nn import functional, init, utils
 from funcnets.nn.activation import (
     Hardshrink,
     Hardsigmoid,
@@ -10,9 +10,9 @@ from funcnets.nn.activation import (
     Hardtanh,
     LeakyReLU,
     PReLU,
-    RReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Softshrink,
     Threshold,
 )
@@ -21,11 +21,11 @@ from funcnets.nn.activation_smooth import (
     ELU,
     GELU,
     GLU,
+    SELU,
     LogSigmoid,
     Mish,
-    SELU,
-    SiLU,
     Sigmoid,
+    SiLU,
     Softplus,
     Softsign,
     Tanh,
@@ -311,4 +311,5 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "utils",
 ]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from funcnets.core.derived import shelf
 from funcnets.core.module import Module
 
-__all__ = ["Parametrized", "Rule", "cached", "class_before", "compute", "stop_computing"]
+__all__ = ["Parametrized", "Rule", "cached", "class_before", "compute", "rule_of", "stop_computing"]
 
 
 class Rule(Protocol):
@@ -58,6 +58,11 @@ def class_before(module: Module) -> type[Module]:
     """The class of a module without its computed attributes."""
     cls: Any = type(module)
     return cls.__bases__[0] if "_computed" in vars(cls) else cls
+
+
+def rule_of(module: Module, name: str) -> Rule | None:
+    """What computes the attribute ``name``, if it is computed."""
+    return vars(type(module)).get("_computed", {}).get(name)
 
 
 def _name(cls: Any) -> None:

@@ -1,0 +1,48 @@
+"""Memory formats, which JAX arrays do not have."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from funcnets.core.module import Module
+from funcnets.errors import UnsupportedError
+
+__all__ = ["convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_format"]
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UnsupportedError(
+        f"{name}: JAX arrays have no memory format, XLA chooses the layout of each when it compiles; delete this line"
+    )
+
+
+def convert_conv2d_weight_memory_format(module: Module, memory_format: Any) -> NoReturn:
+    """There is nothing to convert: this raises and says so.
+
+    Args:
+        module: any Module.
+        memory_format: a ``torch.memory_format``.
+
+    Raises:
+        UnsupportedError: always.
+
+    References:
+        torch.nn.utils.convert_conv2d_weight_memory_format
+    """
+    _refuse("convert_conv2d_weight_memory_format")
+
+
+def convert_conv3d_weight_memory_format(module: Module, memory_format: Any) -> NoReturn:
+    """There is nothing to convert: this raises and says so.
+
+    Args:
+        module: any Module.
+        memory_format: a ``torch.memory_format``.
+
+    Raises:
+        UnsupportedError: always.
+
+    References:
+        torch.nn.utils.convert_conv3d_weight_memory_format
+    """
+    _refuse("convert_conv3d_weight_memory_format")
