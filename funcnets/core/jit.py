@@ -15,12 +15,11 @@ tells, the last program runs; otherwise the one whose structure is the present o
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat, tee
 from operator import itemgetter
 from typing import Any
@@ -37,12 +36,12 @@ from funcnets.core.cell import Cell, Stateful, Version, materialise
 from funcnets.core.frame import CLEAN, Frame, running
 from funcnets.core.module import Module, stream_key
 from funcnets.core.random import stream, stream_lock
+from funcnets.core.reach import reachable
 from funcnets.errors import StateLeakError
 
 __all__ = ["jit"]
 
 _ROUNDS = 16
-_MANY = 1000
 _run_through = deque(maxlen=0).extend
 
 
@@ -114,14 +113,11 @@ class Jitted:
     """A function compiled by :func:`jit`, with its programs."""
 
     def __init__(
-        self,
-        fun: Callable[..., Any],
-        numbers: tuple[int, ...],
-        names: tuple[str, ...],
-        donate: bool,
+        self, fun: Any, numbers: tuple[int, ...], names: tuple[str, ...], donate: bool
     ) -> None:
         # A module's own attributes are not those of a function that wraps it.
-        functools.update_wrapper(self, fun, updated=() if isinstance(fun, Stateful) else ("__dict__",))
+        own = isinstance(fun, Stateful)
+        functools.update_wrapper(self, fun, updated=() if own else ("__dict__",))
         self._fun, self._numbers, self._names, self._donate = fun, numbers, names, donate
         self._special = bool(numbers or names)
         self._programs: dict[Any, list[_Program]] = {}
@@ -132,7 +128,11 @@ class Jitted:
         if instance is None:
             return self
         # Kept with the instance, so that its programs live as long as it does, and no longer.
-        home = vars(instance) if hasattr(instance, "__dict__") else self._homes.setdefault(id(instance), {})
+        home = (
+            vars(instance)
+            if hasattr(instance, "__dict__")
+            else self._homes.setdefault(id(instance), {})
+        )
         methods = home.get("_jitted")
         if methods is None or methods.owner is not instance:
             methods = home["_jitted"] = Methods(instance)
@@ -190,20 +190,21 @@ class Jitted:
     def _find(self, key: Any, call: Callable[..., Any]) -> _Program:
         """The program for the present structure, made if there is none."""
         programs = self._programs.setdefault(key, [])
-        programs[:] = [p for p in programs if p.fingerprint is not None]  # without those whose trace failed
+        # Without those whose trace failed.
+        programs[:] = [p for p in programs if p.fingerprint is not None]
         for program in programs:
             if program.matches():
                 program.version = Version.structure
                 self._last = program
                 return program
-        roots = dict.fromkeys(_reachable(self._fun))
+        roots = dict.fromkeys(reachable(self._fun))
         for _, fixed in key[1] if key is not None else ():
             if isinstance(fixed, Stateful):
                 roots[fixed] = None
         program = _Program(key, call, list(roots), self._donate)
         # Found through arbitrary objects: their cells are not threaded on a mere guess, but what the
         # function reads off them (a hyper-parameter) must not go stale.
-        program.parts = list(dict.fromkeys(_reachable(self._fun, objects=True)))
+        program.parts = list(dict.fromkeys(reachable(self._fun, objects=True)))
         programs.append(program)
         self._last = program
         return program
@@ -242,7 +243,9 @@ def _both_ways(
         parameters = inspect.signature(rule).parameters.values()
     except (TypeError, ValueError):
         return numbers, names
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     if names and not numbers:
         numbers = tuple(positional.index(name) for name in names if name in positional)
     elif numbers and not names:
@@ -353,13 +356,12 @@ class _Program:
     def _run(self, args: Any, kwargs: Any) -> Any:
         if self.lent != Version.lent:
             self._prepare()
-        donated, kept = [c._value for c in self.donated], [c._value for c in self.kept]
+        donated: list[Any] = [c._value for c in self.donated]
+        kept = [c._value for c in self.kept]
         # The old values are gone once the program has run. So the call, and putting the new ones into
         # the cells, is one chain of iterators that C runs through: a KeyboardInterrupt, which Python
         # delivers between bytecodes, comes before it or after it.
-        results, results_again = tee(
-            map(self.compiled, (donated,), (kept,), (args,), (kwargs,))
-        )
+        results, results_again = tee(map(self.compiled, (donated,), (kept,), (args,), (kwargs,)))
         news = chain.from_iterable(map(itemgetter(1), results))
         try:
             if donated:
@@ -375,7 +377,8 @@ class _Program:
             raise
         if self.reshapes:
             for cell in self.donated:
-                cell._shape, cell._dtype = cell._value.shape, cell._value.dtype
+                value: Any = cell._value
+                cell._shape, cell._dtype = value.shape, value.dtype
         return out
 
     def _prepare(self) -> None:
@@ -429,54 +432,3 @@ def _holds_more_than_arrays(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
         type(leaf) for leaf in args if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
     )
     return any(isinstance(leaf, (Stateful, Cell)) for leaf in leaves)
-
-
-def _reachable(fun: Any, *, objects: bool = False) -> Iterator[Stateful]:
-    """Modules and optimizers that a function can name: a guess that tracing completes.
-
-    With ``objects`` those that it can reach through attributes of any objects, too.
-    """
-    level, seen = [fun], set()
-    for _ in range(6 if objects else 4):
-        below: list[Any] = []
-        for thing in level:
-            if id(thing) in seen or len(seen) > _MANY:
-                continue
-            seen.add(id(thing))
-            if isinstance(thing, Stateful):
-                yield thing
-            else:
-                below += _held_by(thing, objects)
-        level = below
-
-
-def _held_by(thing: Any, objects: bool) -> list[Any]:
-    if isinstance(thing, (list, tuple)):
-        return list(thing[:_MANY])
-    if isinstance(thing, dict):
-        return list(thing.values())
-    if isinstance(thing, functools.partial):
-        return [thing.func, *thing.args, *thing.keywords.values()]
-    if isinstance(thing, types.MethodType):
-        owner = thing.__self__
-        held = [owner] if isinstance(owner, Stateful) else getattr(owner, "__dict__", {}).values()
-        return [*held, thing.__func__]
-    if isinstance(thing, Jitted):
-        return [thing._fun]
-    if isinstance(thing, types.FunctionType):
-        held = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
-        held += [thing.__globals__[n] for n in _names(thing.__code__) if n in thing.__globals__]
-        for content in thing.__closure__ or ():
-            with contextlib.suppress(ValueError):  # a cell that is not assigned yet
-                held.append(content.cell_contents)
-        inner = inspect.unwrap(thing)
-        return held if inner is thing else [*held, inner]
-    plain = isinstance(thing, (type, types.ModuleType)) or not (objects or callable(thing))
-    return [] if plain else list(getattr(thing, "__dict__", {}).values())
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)

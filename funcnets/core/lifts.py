@@ -324,7 +324,9 @@ def scan(
     """
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(xs)]
     if () in shapes:
-        raise ArgumentError("scan goes along the leading axis of xs, but one of them is a single number")
+        raise ArgumentError(
+            "scan goes along the leading axis of xs, but one of them is a single number"
+        )
     sizes = {shape[0] for shape in shapes} | ({length} if length is not None else set())
     if len(sizes) != 1:
         raise ArgumentError(

@@ -324,7 +324,10 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         for _, cell in self._cells():
             converts = dtype is not None and (
                 jnp.issubdtype(cell.dtype, jnp.floating)
-                or (jnp.issubdtype(cell.dtype, jnp.inexact) and jnp.issubdtype(dtype, jnp.complexfloating))
+                or (
+                    jnp.issubdtype(cell.dtype, jnp.inexact)
+                    and jnp.issubdtype(dtype, jnp.complexfloating)
+                )
             )
             cell.convert(dtype if converts else None, device)
         return self

@@ -104,7 +104,12 @@ class TestApply:
                 self.a, self.b = Noise(), Noise()
 
             def forward(self, x):
-                return [self.a(x), self.a(x), self.b(x), x * jax.random.uniform(self.make_rng(), x.shape)]
+                return [
+                    self.a(x),
+                    self.a(x),
+                    self.b(x),
+                    x * jax.random.uniform(self.make_rng(), x.shape),
+                ]
 
         outs, _ = fn.functionalize(Twice()).apply({}, {}, jnp.ones(64), rng=KEY, training=True)
         assert len({np.asarray(o).tobytes() for o in outs}) == 4
@@ -115,7 +120,9 @@ class TestApply:
         first, _ = both({}, {}, jnp.ones(64), rng=KEY, training=True)
         quiet = Chain(Noise(p=0), Noise())
         second, _ = fn.functionalize(quiet).apply({}, {}, jnp.ones(64), rng=KEY, training=True)
-        mask, _ = fn.functionalize(Chain(Noise(), Noise(p=0))).apply({}, {}, jnp.ones(64), rng=KEY, training=True)
+        mask, _ = fn.functionalize(Chain(Noise(), Noise(p=0))).apply(
+            {}, {}, jnp.ones(64), rng=KEY, training=True
+        )
         assert tree_equal(first, mask * second)
         assert alone({}, {}, jnp.ones(64), rng=KEY, training=True)[0].shape == (64,)
 
@@ -143,7 +150,9 @@ class TestApply:
             def forward(self, x):
                 return foreign(x)
 
-        with pytest.raises(StateLeakError, match=r"reads a Parameter of shape \(3, 3\) that is not part of"):
+        with pytest.raises(
+            StateLeakError, match=r"reads a Parameter of shape \(3, 3\) that is not part of"
+        ):
             fn.functionalize(Uses()).apply({}, {}, X)
 
     def test_apply_inside_a_forward(self):
@@ -274,10 +283,14 @@ class TestChildKey:
         from funcnets.core.keys import name_hash
 
         got = jax.random.key_data(fn.child_key(KEY, "fc"))
-        np.testing.assert_array_equal(got, jax.random.key_data(jax.random.fold_in(KEY, np.uint32(name_hash("fc")))))
+        np.testing.assert_array_equal(
+            got, jax.random.key_data(jax.random.fold_in(KEY, np.uint32(name_hash("fc"))))
+        )
 
     def test_traced_and_of_any_kind(self):
-        assert (jax.jit(functools.partial(fn.child_key, name="fc"))(KEY) == fn.child_key(KEY, "fc")).all()
+        assert (
+            jax.jit(functools.partial(fn.child_key, name="fc"))(KEY) == fn.child_key(KEY, "fc")
+        ).all()
         assert fn.child_key(jax.random.key(0, impl="rbg"), "x").shape == ()
         with pytest.raises(RngError):
             fn.child_key(3, "fc")

@@ -54,16 +54,22 @@ SCENARIOS = {
     ],
     "arguments": lambda m, log: [
         m.register_forward_pre_hook(lambda mod, a: log.append((mod is m, len(a)))),
-        m.register_forward_pre_hook(lambda mod, a, k: log.append((len(a), sorted(k))), with_kwargs=True),
+        m.register_forward_pre_hook(
+            lambda mod, a, k: log.append((len(a), sorted(k))), with_kwargs=True
+        ),
         m.register_forward_hook(lambda mod, a, out: log.append((len(a), out.tolist()))),
-        m.register_forward_hook(lambda mod, a, k, out: log.append((sorted(k), out.tolist())), with_kwargs=True),
+        m.register_forward_hook(
+            lambda mod, a, k, out: log.append((sorted(k), out.tolist())), with_kwargs=True
+        ),
     ],
     "replace one argument": lambda m, log: m.register_forward_pre_hook(lambda mod, a: a[0] * 3),
     "replace the tuple": lambda m, log: m.register_forward_pre_hook(lambda mod, a: (a[0] * 3, 2.0)),
     "replace with kwargs": lambda m, log: m.register_forward_pre_hook(
         lambda mod, a, k: (a, {"factor": 5.0}), with_kwargs=True
     ),
-    "bad pre-hook": lambda m, log: m.register_forward_pre_hook(lambda mod, a, k: a[0], with_kwargs=True),
+    "bad pre-hook": lambda m, log: m.register_forward_pre_hook(
+        lambda mod, a, k: a[0], with_kwargs=True
+    ),
     "replace the output": lambda m, log: [
         m.register_forward_hook(lambda mod, a, out: out + 1),
         m.register_forward_hook(lambda mod, a, out: out * 10),
@@ -173,5 +179,7 @@ def test_an_exception_in_a_hook_has_the_modules_note():
 def test_a_bad_pre_hook_says_what_it_must_return():
     model = Scale()
     model.register_forward_pre_hook(lambda m, a, k: 3, with_kwargs=True)
-    with pytest.raises(TypeError, match=r"must return None or a tuple of \(new_args, new_kwargs\), but got 3"):
+    with pytest.raises(
+        TypeError, match=r"must return None or a tuple of \(new_args, new_kwargs\), but got 3"
+    ):
         model(X)

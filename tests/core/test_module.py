@@ -13,15 +13,12 @@ import numpy as np
 import pytest
 
 import funcnets as fn
-from funcnets import init, nn
+from funcnets import nn
 from funcnets.errors import (
-    ArgumentError,
     DTypeError,
     ModuleAccessError,
-    StateLeakError,
-    UnsupportedError,
 )
-from tests.core.toys import Affine, Average, Chain, Counter, Net, Noise
+from tests.core.toys import Affine, Chain, Counter, Net, Noise, cells
 
 X = jnp.ones((2, 3))
 
@@ -43,10 +40,6 @@ class Stepping(Counter):
         return self(x)
 
 
-def cells(model):
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
 class TestRegistration:
     def test_super_with_arguments(self):
         assert [n for n, _ in Old(3).named_parameters()] == ["fc.weight", "fc.bias"]
@@ -63,14 +56,17 @@ class TestRegistration:
         assert Both().extra == 5
 
     @pytest.mark.parametrize(
-        ("value", "word"), [(nn.Parameter((2,)), "parameters"), (Affine(2, 2), "module"), (nn.Buffer((2,)), "buffer")]
+        ("value", "word"),
+        [(nn.Parameter((2,)), "parameters"), (Affine(2, 2), "module"), (nn.Buffer((2,)), "buffer")],
     )
     def test_before_init(self, value, word):
         class Early(nn.Module):
             def __init__(self):
                 self.x = value
 
-        with pytest.raises(ModuleAccessError, match=rf"^cannot assign {word} before Module.__init__\(\) call$"):
+        with pytest.raises(
+            ModuleAccessError, match=rf"^cannot assign {word} before Module.__init__\(\) call$"
+        ):
             Early()
 
     def test_a_plain_attribute_before_init_is_fine(self):
@@ -87,7 +83,9 @@ class TestRegistration:
             def __init__(self):
                 self.fc  # noqa: B018
 
-        with pytest.raises(AttributeError, match=r"'Early' object has no attribute 'fc'; did you call super"):
+        with pytest.raises(
+            AttributeError, match=r"'Early' object has no attribute 'fc'; did you call super"
+        ):
             Early()
 
     @pytest.mark.parametrize("kind", ["parameter", "buffer", "module"])
@@ -150,7 +148,10 @@ class TestRegistration:
 
     def test_a_parameter_wants_a_parameter(self):
         model = Affine(2, 2)
-        with pytest.raises(TypeError, match=r"cannot assign float32\[2, 2\] as parameter 'weight'.*weight\.data = array"):
+        with pytest.raises(
+            TypeError,
+            match=r"cannot assign float32\[2, 2\] as parameter 'weight'.*weight\.data = array",
+        ):
             model.weight = jnp.ones((2, 2))
         with pytest.raises(TypeError, match=r"cannot assign .* as parameter 'weight'"):
             model.weight = Affine(2, 2)
@@ -168,7 +169,11 @@ class TestWalking:
     def test_named_parameters(self):
         model = self.model()
         assert [n for n, _ in model.named_parameters()] == ["0.0.weight", "0.0.bias", "2.weight"]
-        assert [n for n, _ in model.named_parameters("m")] == ["m.0.0.weight", "m.0.0.bias", "m.2.weight"]
+        assert [n for n, _ in model.named_parameters("m")] == [
+            "m.0.0.weight",
+            "m.0.0.bias",
+            "m.2.weight",
+        ]
         assert [n for n, _ in model.named_parameters(recurse=False)] == []
         assert [n for n, _ in model[2].named_parameters("p", recurse=False)] == ["p.weight"]
         assert [n for n, _ in model.named_parameters(remove_duplicate=False)] == [
@@ -185,8 +190,21 @@ class TestWalking:
     def test_modules(self):
         model = self.model()
         assert [n for n, _ in model.named_modules()] == ["", "0", "0.0", "0.1", "2"]
-        assert [n for n, _ in model.named_modules(prefix="m")] == ["m", "m.0", "m.0.0", "m.0.1", "m.2"]
-        assert [n for n, _ in model.named_modules(remove_duplicate=False)] == ["", "0", "0.0", "0.1", "1", "2"]
+        assert [n for n, _ in model.named_modules(prefix="m")] == [
+            "m",
+            "m.0",
+            "m.0.0",
+            "m.0.1",
+            "m.2",
+        ]
+        assert [n for n, _ in model.named_modules(remove_duplicate=False)] == [
+            "",
+            "0",
+            "0.0",
+            "0.1",
+            "1",
+            "2",
+        ]
         assert len(list(model.modules())) == 5
         memo = {model[1]}
         assert [n for n, _ in model.named_modules(memo)] == ["", "0", "0.1", "2"]
@@ -264,8 +282,13 @@ class TestAccess:
     def test_inside_a_call_paths_give_arrays(self):
         model = Chain(Affine(2, 2), Counter())
         kinds = fn.jit(
-            lambda: [isinstance(a, jax.Array) for a in (model.get_parameter("0.weight"), model.get_buffer("1.count"))]
-            and model.get_parameter("0.weight").sum()
+            lambda: (
+                [
+                    isinstance(a, jax.Array)
+                    for a in (model.get_parameter("0.weight"), model.get_buffer("1.count"))
+                ]
+                and model.get_parameter("0.weight").sum()
+            )
         )
         assert kinds().shape == ()
 
@@ -275,10 +298,21 @@ class TestDeletion:
         model = Net()
         model.hyper = 1
         del model.first.bias, model.norm.mean, model.noise, model.hyper
-        assert [n for n, _ in model.named_parameters()] == ["first.weight", "last.weight", "last.bias"]
+        assert [n for n, _ in model.named_parameters()] == [
+            "first.weight",
+            "last.weight",
+            "last.bias",
+        ]
         assert not list(model.buffers()) and "noise" not in dict(model.named_children())
-        for owner, name in ((model.first, "bias"), (model, "noise"), (model, "hyper"), (model, "never")):
-            with pytest.raises(AttributeError, match=f"'{type(owner).__name__}' object has no attribute '{name}'"):
+        for owner, name in (
+            (model.first, "bias"),
+            (model, "noise"),
+            (model, "hyper"),
+            (model, "never"),
+        ):
+            with pytest.raises(
+                AttributeError, match=f"'{type(owner).__name__}' object has no attribute '{name}'"
+            ):
                 delattr(owner, name)
 
 
@@ -322,7 +356,11 @@ class TestCopies:
     def test_copies_have_their_own_compiled_methods(self):
         model = Stepping()
         model.step(X)
-        for twin in (copy.copy(copy.deepcopy(model)), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for twin in (
+            copy.copy(copy.deepcopy(model)),
+            copy.deepcopy(model),
+            pickle.loads(pickle.dumps(model)),
+        ):
             twin.step(X)
             twin.step(X)
             assert (model.count.item(), twin.count.item()) == (1, 3)
@@ -336,206 +374,3 @@ class TestCopies:
         del model
         gc.collect()
         assert gone() is None
-
-
-class TestModes:
-    def test_train_and_eval(self):
-        model = Chain(Net(), Counter())
-        assert model.training and model.eval() is model
-        assert not any(m.training for m in model.modules())
-        model.train()
-        assert all(m.training for m in model.modules())
-        model[0].train(False)
-        assert [m.training for m in model.modules()] == [True, False, False, False, False, False, True]
-        with pytest.raises(ArgumentError, match="^training mode is expected to be boolean$"):
-            model.train(1)
-
-    def test_requires_grad(self):
-        model = Net()
-        assert model.requires_grad_(False) is model
-        assert not any(p.requires_grad for p in model.parameters())
-        model.first.requires_grad_()
-        assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
-
-
-class TestConversion:
-    def model(self):
-        model = Chain(Affine(2, 2), Counter(), Average(2))
-        model.register_buffer("z", jnp.ones(2, jnp.complex64))
-        return model
-
-    @pytest.mark.parametrize("drawn", [False, True])
-    @pytest.mark.parametrize(
-        ("convert", "dtype"),
-        [
-            (lambda m: m.half(), jnp.float16),
-            (lambda m: m.bfloat16(), jnp.bfloat16),
-            (lambda m: m.half().float(), jnp.float32),
-            (lambda m: m.to(jnp.float16), jnp.float16),
-            (lambda m: m.to(np.float16), jnp.float16),
-            (lambda m: m.to("bfloat16"), jnp.bfloat16),
-            (lambda m: m.to(np.dtype("float16")), jnp.float16),
-            (lambda m: m.to(dtype=jnp.bfloat16), jnp.bfloat16),
-            (lambda m: m.to("cpu:0", jnp.float16), jnp.float16),
-            (lambda m: m.to(jnp.ones(1, jnp.bfloat16)), jnp.bfloat16),
-            (lambda m: m.type(jnp.float16), jnp.float16),
-        ],
-    )
-    def test_floating_cells_change_and_others_do_not(self, convert, dtype, drawn):
-        model = self.model()
-        if drawn:
-            fn.get_variables(model)
-        before = np.asarray(copy.deepcopy(model)[0].weight)
-        assert convert(model) is model
-        for name in ("0.weight", "0.bias", "2.mean"):
-            cell = cells(model)[name]
-            assert cell.dtype == cell.data.dtype == dtype
-        assert model[1].count.dtype == model[1].count.data.dtype == jnp.int32
-        assert model.z.data.dtype == jnp.complex64
-        np.testing.assert_allclose(np.asarray(model[0].weight, np.float32), before, rtol=1e-2)
-        assert model(jnp.ones((1, 2), dtype)).dtype == dtype
-
-    def test_init_gives_the_new_dtype(self):
-        params, state = fn.functionalize(self.model().bfloat16()).init(jax.random.key(0))
-        assert params["0"]["weight"].dtype == state["2"]["mean"].dtype == jnp.bfloat16
-        assert state["1"]["count"].dtype == jnp.int32
-
-    def test_to_complex(self):
-        model = self.model().to(jnp.complex64)
-        assert model[0].weight.dtype == model[0].weight.data.dtype == jnp.complex64
-
-    def test_double_needs_the_option(self):
-        for call in (lambda m: m.double(), lambda m: m.to(jnp.float64), lambda m: m.to(jnp.complex128)):
-            model = self.model()
-            with pytest.raises(DTypeError, match="jax_enable_x64"):
-                call(model)
-            assert model[0].weight.dtype == jnp.float32
-
-    def test_double_with_the_option(self):
-        with jax.enable_x64(True):
-            model = self.model().double()
-            assert model[0].weight.data.dtype == jnp.float64
-            assert nn.Parameter((2,), init.normal(), dtype=jnp.float64).data.dtype == jnp.float64
-            assert nn.Parameter((2,)).dtype == jnp.float32  # as torch, whatever is enabled
-
-    def test_devices(self):
-        device = jax.devices()[1]
-        model = self.model()
-        fn.get_variables(Chain(model[0]))
-        model.to(device)
-        assert all(c.data.devices() == {device} for c in cells(model).values())
-        model.to("cpu:2")
-        assert model[0].weight.data.devices() == {jax.devices()[2]}
-        model.cpu()
-        assert model[0].weight.data.devices() == {jax.devices()[0]}
-        with pytest.raises(ArgumentError, match="there is no device 'gpu:0'; this process has cpu:0"):
-            model.cuda()
-
-    def test_sharding(self):
-        mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("d",))
-        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        model = Affine(2, 2).to(everywhere)
-        assert model.weight.data.sharding == everywhere
-        assert len(model(jnp.ones((1, 2))).devices()) == 2
-
-    @pytest.mark.parametrize("target", [jnp.int32, "int8", bool])
-    def test_only_to_floats(self, target):
-        with pytest.raises(TypeError, match="^nn.Module.to only accepts floating point or complex dtypes, but got desired"):
-            self.model().to(target)
-
-    def test_nonsense(self):
-        with pytest.raises(TypeError, match="takes a dtype, a device or a Sharding, but got 5"):
-            self.model().to(5)
-        with pytest.raises(ArgumentError, match="there is no device 'nowhere'"):
-            self.model().to("nowhere")
-
-
-class TestCalling:
-    def test_without_forward(self):
-        with pytest.raises(NotImplementedError, match=r'^Module \[Module\] is missing the required "forward" function'):
-            nn.Module()(X)
-
-    def test_a_failed_call_writes_nothing(self):
-        class Fails(Counter):
-            def forward(self, x):
-                super().forward(x)
-                raise ValueError("no")
-
-        model = Fails()
-        with pytest.raises(ValueError, match="no"):
-            model(X)
-        assert model.count.item() == 0
-
-    def test_reading_what_was_written_in_the_same_call(self):
-        class Twice(Counter):
-            def forward(self, x):
-                super().forward(x)
-                super().forward(x)
-                return self.count * 10
-
-        model = Twice()
-        assert model(X).item() == 20 and model.count.item() == 2
-
-    def test_a_buffer_may_change_shape_and_dtype(self):
-        class Last(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.register_buffer("last", jnp.zeros(1))
-
-            def forward(self, x):
-                self.last = x
-                return x
-
-        model = Last()
-        model(jnp.ones((2, 3), jnp.bfloat16))
-        assert model.last.shape == (2, 3) and model.last.dtype == jnp.bfloat16
-
-    def test_a_layer_made_at_the_first_call(self):
-        class Late(nn.Module):
-            def forward(self, x):
-                if not hasattr(self, "fc"):
-                    self.fc = Affine(x.shape[-1], 2)
-                return self.fc(x)
-
-        eager, compiled = Late(), Late()
-        assert eager(X).shape == (2, 2) and list(eager.state_dict()) == ["fc.weight", "fc.bias"]
-        step = fn.jit(lambda x: compiled(x))
-        np.testing.assert_array_equal(step(X), step(X))
-
-    def test_calls_nest_across_modules_and_threads_of_control(self):
-        inner, outer = Counter(), Counter()
-        inner_call = inner.__call__
-        outer.register_forward_hook(lambda m, a, out: inner_call(out))
-        outer(X)
-        assert (inner.count.item(), outer.count.item()) == (1, 1)
-
-    def test_make_rng_outside_of_any_call(self):
-        module = Noise()
-        a, b = module.make_rng(), module.make_rng()
-        assert jnp.issubdtype(a.dtype, jax.dtypes.prng_key) and (a != b).all()
-
-    @pytest.mark.parametrize(
-        ("call", "text"),
-        [
-            (lambda m: m.zero_grad(), "nothing to zero"),
-            (lambda m: m.share_memory(), "not shared between processes"),
-            (lambda m: m.register_full_backward_hook(print), "no backward pass"),
-            (lambda m: m.register_backward_hook(print), "no backward pass"),
-            (lambda m: m.register_full_backward_pre_hook(print), "no backward pass"),
-            (lambda m: m.compile(), "fn.jit"),
-        ],
-    )
-    def test_what_cannot_be_says_what_to_use(self, call, text):
-        with pytest.raises(UnsupportedError, match=text):
-            call(Affine(1, 1))
-
-    def test_changing_the_mode_in_a_call(self):
-        class Switches(nn.Module):
-            def forward(self, x):
-                self.eval()
-                return x
-
-        model = Switches()
-        with pytest.raises(StateLeakError, match="the mode was changed inside a call"):
-            model(X)
-        assert model.training

@@ -65,7 +65,9 @@ VALUES = {
     "named_modules": lambda lib, m: names(m.named_modules()),
     "named_modules all": lambda lib, m: names(m.named_modules(prefix="p", remove_duplicate=False)),
     "named_children": lambda lib, m: names(m.b.named_children()),
-    "count": lambda lib, m: [len(list(x)) for x in (m.parameters(), m.buffers(), m.modules(), m.children())],
+    "count": lambda lib, m: [
+        len(list(x)) for x in (m.parameters(), m.buffers(), m.modules(), m.children())
+    ],
     "state_dict": lambda lib, m: list(m.state_dict()),
     "state_dict prefix": lambda lib, m: list(m.state_dict(prefix="x.")),
     "metadata": lambda lib, m: {k: dict(v) for k, v in m.state_dict()._metadata.items()},
@@ -75,21 +77,37 @@ VALUES = {
     "delete buffer": lambda lib, m: delattr(m.a, "table") or list(m.state_dict()),
     "replace": lambda lib, m: setattr(m, "own", None) or names(m.named_parameters()),
     "replace module": lambda lib, m: setattr(m, "a", None) or names(m.named_modules()),
-    "parameter over module": lambda lib, m: setattr(m, "a", lib.Parameter(array(lib, 1))) or list(m.state_dict()),
-    "module over plain": lambda lib, m: setattr(m, "hyper", lib.Module()) or names(m.named_modules()),
-    "buffer stays not persistent": lambda lib, m: setattr(m.a, "scratch", array(lib, 3)) or list(m.state_dict()),
-    "buffer cell": lambda lib, m: setattr(m, "n", lib.Buffer(array(lib, 1), persistent=False)) or list(m.state_dict()),
-    "none then parameter": lambda lib, m: setattr(m.a, "bias", lib.Parameter(array(lib, 1))) or list(m.state_dict()),
+    "parameter over module": lambda lib, m: (
+        setattr(m, "a", lib.Parameter(array(lib, 1))) or list(m.state_dict())
+    ),
+    "module over plain": lambda lib, m: (
+        setattr(m, "hyper", lib.Module()) or names(m.named_modules())
+    ),
+    "buffer stays not persistent": lambda lib, m: (
+        setattr(m.a, "scratch", array(lib, 3)) or list(m.state_dict())
+    ),
+    "buffer cell": lambda lib, m: (
+        setattr(m, "n", lib.Buffer(array(lib, 1), persistent=False)) or list(m.state_dict())
+    ),
+    "none then parameter": lambda lib, m: (
+        setattr(m.a, "bias", lib.Parameter(array(lib, 1))) or list(m.state_dict())
+    ),
     "deepcopy": lambda lib, m: list(copy.deepcopy(m).state_dict()),
     "train": lambda lib, m: [x.training for x in m.b.train(False) and m.modules()],
     "get_submodule": lambda lib, m: m.get_submodule("b.c") is m.b.c,
-    "set_submodule": lambda lib, m: m.set_submodule("b.new", lib.Module()) or names(m.named_modules()),
+    "set_submodule": lambda lib, m: (
+        m.set_submodule("b.new", lib.Module()) or names(m.named_modules())
+    ),
     "extra_repr lines": lambda lib, m: setattr(m, "extra_repr", lambda: "one\ntwo") or repr(m),
-    "apply": lambda lib, m: (seen := []) or m.apply(lambda x: seen.append(type(x).__name__)) and seen,
+    "apply": lambda lib, m: (
+        (seen := []) or (m.apply(lambda x: seen.append(type(x).__name__)) and seen)
+    ),
 }
 
 ERRORS = {
-    "early parameter": lambda lib, m: object.__new__(type(m)).__setattr__("x", lib.Parameter(array(lib, 1))),
+    "early parameter": lambda lib, m: object.__new__(type(m)).__setattr__(
+        "x", lib.Parameter(array(lib, 1))
+    ),
     "early module": lambda lib, m: object.__new__(type(m)).__setattr__("x", lib.Module()),
     "early register": lambda lib, m: object.__new__(type(m)).register_parameter("x", None),
     "early buffer": lambda lib, m: object.__new__(type(m)).register_buffer("x", None),

@@ -73,7 +73,9 @@ def test_floats(name, dtype):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "bool", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "int32", "int64", "bool", "complex64", "complex128"]
+)
 @pytest.mark.parametrize("name", [n for n, v in FLOATS.items() if np.isfinite(v).all()])
 def test_other_dtypes(name, dtype):
     value = np.clip(np.abs(FLOATS[name]), 0, 100)
@@ -99,7 +101,15 @@ def test_float8(dtype):
 
 @pytest.mark.parametrize(
     "value",
-    [1 + 2j, complex(NAN, 1), complex(0.0, -0.0), [1 + 1e9j, 0.5 - 3j], [complex(-INF, INF)], [1j] * 30, [[1 - 1j]] * 2],
+    [
+        1 + 2j,
+        complex(NAN, 1),
+        complex(0.0, -0.0),
+        [1 + 1e9j, 0.5 - 3j],
+        [complex(-INF, INF)],
+        [1j] * 30,
+        [[1 - 1j]] * 2,
+    ],
 )
 def test_complex(value):
     ours, theirs = text_of(value, "complex64")
@@ -139,7 +149,9 @@ def test_parameters(shape, requires_grad, dtype):
 
 
 def test_buffers_and_format():
-    assert repr(nn.Buffer(jnp.arange(3))) == repr(torch.nn.Buffer(torch.arange(3, dtype=torch.int32)))
+    assert repr(nn.Buffer(jnp.arange(3))) == repr(
+        torch.nn.Buffer(torch.arange(3, dtype=torch.int32))
+    )
     assert f"{nn.Parameter(jnp.ones(2))}" == f"{torch.nn.Parameter(torch.ones(2))}"
 
 
@@ -204,4 +216,6 @@ def test_str_and_get_name():
 
 def test_large_arrays_are_cut_before_they_are_printed():
     assert array_text(jnp.zeros((3000, 3000))).count("\n") == 6
-    assert array_text(jax.device_put(np.zeros((1, 2000)))).startswith("tensor([[0., 0., 0.,  ..., 0., 0., 0.]]")
+    assert array_text(jax.device_put(np.zeros((1, 2000)))).startswith(
+        "tensor([[0., 0., 0.,  ..., 0., 0., 0.]]"
+    )

@@ -76,7 +76,9 @@ class TestManualSeed:
         fn.manual_seed(0)
         expected = ticket_keys([(0, 0, 1)])[0]
         rule = init.kaiming_uniform(5**0.5)
-        np.testing.assert_array_equal(model.weight, rule(jax.random.wrap_key_data(expected), (2, 2)))
+        np.testing.assert_array_equal(
+            model.weight, rule(jax.random.wrap_key_data(expected), (2, 2))
+        )
         assert expected.tolist() == [928981903, 3453687069]
         assert [name_hash(n) for n in ("", "weight", "0")] == [634351890, 539432606, 613549620]
 
@@ -136,7 +138,9 @@ class TestKeys:
             key = rng.integers(0, 2**32, 2, dtype=np.uint32)
             words = rng.integers(0, 2**32, 7, dtype=np.uint32)
             folded = fold_on_host(np.broadcast_to(key, (7, 2)), words)
-            expected = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.wrap_key_data(key), jnp.asarray(words))
+            expected = jax.vmap(jax.random.fold_in, (None, 0))(
+                jax.random.wrap_key_data(key), jnp.asarray(words)
+            )
             np.testing.assert_array_equal(folded, jax.random.key_data(expected))
 
     def test_threefry_known_answers(self):
@@ -198,8 +202,11 @@ class TestBits:
         spec, keys = (rule, shape, dtype), jnp.stack([jax.random.key(1), self.key])
         yield "compiled", jax.jit(lambda k: rule(k, shape, dtype))(self.key)
         yield "batched", jax.jit(jax.vmap(lambda k: rule(k, shape, dtype)))(keys)[1]
-        yield "together", jax.jit(lambda ks: draw([spec, (init.ones(), (2,), dtype), spec], ks)[2])(
-            jnp.stack([jax.random.key(1), jax.random.key(2), self.key])
+        yield (
+            "together",
+            jax.jit(lambda ks: draw([spec, (init.ones(), (2,), dtype), spec], ks)[2])(
+                jnp.stack([jax.random.key(1), jax.random.key(2), self.key])
+            ),
         )
 
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -252,7 +259,9 @@ class TestBits:
     def test_the_prefix_property(self):
         """A draw is the beginning of a longer one with the same key."""
         for rule in (init.normal(), init.uniform()):
-            (short,), (long,) = (draw([(rule, (n,), jnp.float32)], self.raw) for n in (10, BLOCK + 5))
+            (short,), (long,) = (
+                draw([(rule, (n,), jnp.float32)], self.raw) for n in (10, BLOCK + 5)
+            )
             np.testing.assert_array_equal(short, long[:10])
 
     def test_sharded(self):
@@ -275,7 +284,7 @@ class TestBits:
     def test_the_numbers_lie_where_they_should(self):
         (u,) = draw([(init.uniform(), (BLOCK + 9,), jnp.float32)], self.raw)
         (n,) = draw([(init.normal(), (BLOCK + 9,), jnp.float32)], self.raw)
-        assert 0 <= u.min() and u.max() < 1
+        assert u.min() >= 0 and u.max() < 1
         assert abs(u.mean() - 0.5) < 0.01 and abs(u.var() - 1 / 12) < 0.002
         assert abs(n.mean()) < 0.02 and abs(n.std() - 1) < 0.02 and jnp.isfinite(n).all()
 

@@ -46,7 +46,9 @@ def snapshot(model):
 
 
 def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+    return a.keys() == b.keys() and all(
+        np.array_equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a
+    )
 
 
 GOOD = {
@@ -121,16 +123,22 @@ def test_what_fits_is_loaded():
 
 def test_not_strict_loads_what_is_there():
     model = build(nn)
-    missing, unexpected = model.load_state_dict({"a.mean": GOOD["a.mean"], "other": np.ones(1)}, strict=False)
+    missing, unexpected = model.load_state_dict(
+        {"a.mean": GOOD["a.mean"], "other": np.ones(1)}, strict=False
+    )
     assert unexpected == ["other"]
     assert missing == ["a.weight", "a.count", "b.c.weight", "b.c.mean", "b.c.count"]
     assert (model.a.mean == 3).all() and (model.b.c.mean == 1).all()
 
 
 def test_the_title_is_the_class_and_both_bases_are_caught():
-    with pytest.raises(RuntimeError, match=r"^Error\(s\) in loading state_dict for Model:\n\tMissing key\(s\)"):
+    with pytest.raises(
+        RuntimeError, match=r"^Error\(s\) in loading state_dict for Model:\n\tMissing key\(s\)"
+    ):
         build(nn).load_state_dict({})
-    with pytest.raises(TypeError, match="^Expected state_dict to be dict-like, got <class 'list'>.$"):
+    with pytest.raises(
+        TypeError, match="^Expected state_dict to be dict-like, got <class 'list'>.$"
+    ):
         build(nn).load_state_dict([])
 
 
@@ -139,7 +147,9 @@ class TestSaving:
         ours, theirs = build(nn).state_dict(), build(torch.nn).state_dict()
         assert list(ours) == list(theirs) == list(GOOD)
         assert isinstance(ours, OrderedDict)
-        assert {k: dict(v) for k, v in ours._metadata.items()} == {k: dict(v) for k, v in theirs._metadata.items()}
+        assert {k: dict(v) for k, v in ours._metadata.items()} == {
+            k: dict(v) for k, v in theirs._metadata.items()
+        }
 
     def test_values_are_arrays_or_cells(self):
         model = build(nn)
@@ -184,22 +194,37 @@ class TestDtypes:
     def test_assign_keeps_the_dtype_of_the_state_dict(self):
         model = build(nn)
         model.a.weight.requires_grad = False
-        model.load_state_dict({k: jnp.asarray(v, jnp.float16) for k, v in GOOD.items()}, assign=True)
+        model.load_state_dict(
+            {k: jnp.asarray(v, jnp.float16) for k, v in GOOD.items()}, assign=True
+        )
         assert model.a.weight.dtype == model.a.mean.data.dtype == jnp.float16
         assert not model.a.weight.requires_grad and model.b.c.weight.requires_grad
 
     @pytest.mark.parametrize("assign", [False, True])
     @pytest.mark.parametrize(
-        "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.uint8]
+        "dtype",
+        [
+            torch.float64,
+            torch.float32,
+            torch.float16,
+            torch.bfloat16,
+            torch.int64,
+            torch.bool,
+            torch.uint8,
+        ],
     )
     def test_torch_tensors(self, dtype, assign):
         model = build(nn)
         given = {k: torch.as_tensor(v).to(dtype) for k, v in GOOD.items()}
-        model.load_state_dict({**model.state_dict(), **given} if not assign else given, assign=assign)
+        model.load_state_dict(
+            {**model.state_dict(), **given} if not assign else given, assign=assign
+        )
         for name, tensor in given.items():
             got = dict(model.state_dict())[name]
             np.testing.assert_array_equal(np.asarray(got, np.float32), tensor.float().numpy())
-        wanted = {torch.float64: "float32", torch.int64: "int32"}.get(dtype, str(dtype).removeprefix("torch."))
+        wanted = {torch.float64: "float32", torch.int64: "int32"}.get(
+            dtype, str(dtype).removeprefix("torch.")
+        )
         assert model.a.weight.dtype.name == (wanted if assign else "float32")
 
     def test_torch_parameters_views_and_odd_bits(self):
@@ -251,162 +276,19 @@ class TestTied:
 
     def test_assign_keeps_the_tie(self):
         model = self.model()
-        model.load_state_dict({k: np.full(v.shape, 3.0, np.float16) for k, v in model.state_dict().items()}, assign=True)
+        model.load_state_dict(
+            {k: np.full(v.shape, 3.0, np.float16) for k, v in model.state_dict().items()},
+            assign=True,
+        )
         assert model[1].weight is model[0].weight and model[0].weight.dtype == jnp.float16
 
     def test_the_last_name_wins_as_in_torch(self):
         model = self.model()
         saved = {k: np.asarray(v) for k, v in model.state_dict().items()}
-        model.load_state_dict({**saved, "0.weight": np.ones((2, 2)), "1.weight": np.full((2, 2), 2.0)})
+        model.load_state_dict(
+            {**saved, "0.weight": np.ones((2, 2)), "1.weight": np.full((2, 2), 2.0)}
+        )
         assert (model[0].weight == 2).all()
-
-
-class TestHooks:
-    """The same hooks in both libraries leave the same log."""
-
-    def run(self, scenario):
-        logs = []
-        for lib in (torch.nn, nn):
-            log = []
-            scenario(lib, build(lib), log)
-            logs.append(log)
-        return logs
-
-    def test_state_dict_hooks(self):
-        def scenario(lib, model, log):
-            model.b.c.register_state_dict_pre_hook(lambda m, prefix, keep: log.append(("pre", prefix, keep)))
-            handle = model.a.register_state_dict_post_hook(
-                lambda m, sd, prefix, meta: log.append((list(sd), prefix, dict(meta)))
-            )
-            model.register_state_dict_post_hook(lambda m, sd, prefix, meta: sd.pop("a.mean") is None)
-            model.register_state_dict_post_hook(lambda m, sd, prefix, meta: log.append(list(sd)))
-            try:
-                model.state_dict()
-            except RuntimeError:
-                log.append("refused")
-            handle.remove()
-
-        theirs, ours = self.run(scenario)
-        assert ours == theirs and theirs[-1] == "refused"
-
-    def test_load_hooks_and_their_order(self):
-        def scenario(lib, model, log):
-            for name, module in model.named_modules():
-                module.register_load_state_dict_pre_hook(
-                    lambda m, sd, prefix, meta, strict, *lists, name=name: log.append(
-                        ("pre", name, sorted(sd), prefix, dict(meta), strict, [list(x) for x in lists])
-                    )
-                )
-                module.register_load_state_dict_post_hook(
-                    lambda m, keys, name=name: log.append(("post", name, *map(list, keys)))
-                )
-            given = changed(a__mean=None, extra=np.ones(1))
-            given = {k: as_torch(v) for k, v in given.items()} if lib is torch.nn else given
-            log.append(repr(model.load_state_dict(given, strict=False)))
-
-        theirs, ours = self.run(scenario)
-        assert ours == theirs
-
-    def test_a_pre_hook_renames_for_everything_below_it(self):
-        """Also from the middle of the tree."""
-
-        def scenario(lib, model, log):
-            def rename(m, sd, prefix, *rest):
-                for key in list(sd):
-                    if key.startswith(f"{prefix}c.wait"):
-                        sd[f"{prefix}c.weight"] = sd.pop(key)
-
-            model.b.register_load_state_dict_pre_hook(rename)
-            given = changed(b__c__weight=None, b__c__wait=GOOD["b.c.weight"])
-            given = {k: as_torch(v) for k, v in given.items()} if lib is torch.nn else given
-            keys = sorted(given)
-            log.append(repr(model.load_state_dict(given, strict=False)))
-            log.append(sorted(given) == keys)  # the caller's dict is untouched
-            log.append(float(model.b.c.weight.detach().sum()))
-
-        theirs, ours = self.run(scenario)
-        assert ours == theirs and ours[1:] == [True, 30.0]
-
-    def test_a_post_hook_forgives(self):
-        model = build(nn)
-        model.register_load_state_dict_post_hook(lambda m, keys: keys.missing_keys.clear())
-        assert repr(model.load_state_dict(changed(a__mean=None))) == "<All keys matched successfully>"
-        model.register_load_state_dict_post_hook(lambda m, keys: keys)
-        with pytest.raises(StateDictError, match="post-hook must return None"):
-            model.load_state_dict(GOOD)
-
-    def test_an_overridden_load_from_state_dict(self):
-        class Renames(Counter):
-            _version = 2
-
-            def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
-                if local_metadata.get("version", 1) < 2:
-                    state_dict[prefix + "count"] = state_dict.pop(prefix + "steps")
-                super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
-
-        model = Chain(Renames())
-        model.load_state_dict({"0.steps": np.int32(4)})
-        assert model[0].count.item() == 4
-        assert model.state_dict()._metadata["0"]["version"] == 2
-        model.load_state_dict(model.state_dict())
-
-
-class Remembers(nn.Module):
-    """Has extra state."""
-
-    def __init__(self, words="", fails=False):
-        super().__init__()
-        self.words, self.fails = words, fails
-        self.weight = nn.Parameter((1,))
-
-    def get_extra_state(self):
-        return {"words": self.words}
-
-    def set_extra_state(self, state):
-        if self.fails:
-            raise ValueError("cannot read this")
-        self.words = state["words"]
-
-
-class TestExtraState:
-    def test_it_is_saved_and_loaded(self):
-        model = Chain(Remembers("hello"))
-        saved = model.state_dict()
-        assert list(saved) == ["0.weight", "0._extra_state"]
-        other = Chain(Remembers())
-        other.load_state_dict(saved)
-        assert other[0].words == "hello"
-
-    def test_it_can_be_missing(self):
-        with pytest.raises(StateDictError, match=r'Missing key\(s\) in state_dict: "0\._extra_state"\. $'):
-            Chain(Remembers()).load_state_dict({"0.weight": np.ones(1)})
-        keys = Chain(Remembers("kept")).load_state_dict({"0.weight": np.ones(1)}, strict=False)
-        assert keys.missing_keys == ["0._extra_state"]
-
-    def test_it_can_be_unexpected(self):
-        with pytest.raises(StateDictError, match='Unexpected key.s. in state_dict: "0._extra_state"'):
-            Chain(Affine(1, 1, bias=False)).load_state_dict(Chain(Remembers()).state_dict())
-
-    def test_it_is_not_set_when_something_else_does_not_fit(self):
-        model = Chain(Remembers("old"))
-        with pytest.raises(StateDictError, match="size mismatch"):
-            model.load_state_dict({"0.weight": np.ones(2), "0._extra_state": {"words": "new"}})
-        assert model[0].words == "old"
-
-    def test_if_setting_it_fails_no_array_has_changed(self):
-        model = Chain(Affine(1, 1), Remembers(fails=True))
-        before = {k: np.array(v) for k, v in model.state_dict().items() if "extra" not in k}
-        given = {k: v + 1 for k, v in before.items()} | {"1._extra_state": {"words": "x"}}
-        with pytest.raises(ValueError, match="cannot read this"):
-            model.load_state_dict(given)
-        for name, value in before.items():
-            np.testing.assert_array_equal(model.state_dict()[name], value)
-
-    def test_without_it_the_methods_refuse(self):
-        with pytest.raises(RuntimeError, match="get_extra_state"):
-            nn.Module().get_extra_state()
-        with pytest.raises(RuntimeError, match="set_extra_state"):
-            nn.Module().set_extra_state(1)
 
 
 class TestAround:
@@ -417,7 +299,9 @@ class TestAround:
 
     def test_tracers_are_refused(self):
         model = Affine(1, 1, bias=False)
-        with pytest.raises(StateLeakError, match='loading "weight" inside a raw JAX transformation'):
+        with pytest.raises(
+            StateLeakError, match='loading "weight" inside a raw JAX transformation'
+        ):
             jax.jit(lambda x: model.load_state_dict({"weight": x}))(jnp.ones((1, 1)))
 
     def test_loading_before_anything_is_drawn_draws_nothing(self):

@@ -100,12 +100,19 @@ class Net(nn.Module):
         return self.last(self.noise(jnp.tanh(self.norm(self.first(x)))))
 
 
+def cells(model):
+    """Every parameter and buffer by its path."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 def tree_equal(a, b):
     """Whether two trees have the same structure and bits."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         return False
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(x.dtype == y.dtype and bool(jnp.array_equal(x, y, equal_nan=_inexact(x))) for x, y in pairs)
+    return all(
+        x.dtype == y.dtype and bool(jnp.array_equal(x, y, equal_nan=_inexact(x))) for x, y in pairs
+    )
 
 
 def _inexact(x):

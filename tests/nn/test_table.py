@@ -61,7 +61,7 @@ def test_values_gradients_and_buffers_equal_torch(case: Case):
             )
         oracle.close(ours_inputs, input_grads, "gradient of input", 10 * case.rtol, 10 * case.atol)
     if not case.fn:
-        buffers = {n: b for n, b in theirs.named_buffers()}
+        buffers = dict(theirs.named_buffers())
         named = dict(fn.core.layer.flatten(new_state))
         assert set(named) == set(buffers)
         for name, value in buffers.items():

@@ -12,6 +12,7 @@ from funcnets import functional as F
 from funcnets._args import as_int
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError
+from funcnets.functional._numeric import widen
 from funcnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = ["as_matrix", "default_dim", "norm_except_dim", "power_iteration", "sigma", "weight_norm"]
@@ -27,7 +28,7 @@ def norm_except_dim(v: jax.Array, dim: int) -> jax.Array:
         v: the array.
         dim: an axis; -1 is not the last one but none, as in PyTorch.
     """
-    wide = v.astype(jnp.promote_types(v.dtype, jnp.float32))
+    wide = widen(v)
     axes = None if dim == -1 else tuple(i for i in range(v.ndim) if i != dim % v.ndim)
     squares = jnp.sum(jnp.square(jnp.abs(wide)), axes, keepdims=axes is not None)
     return jnp.sqrt(squares).astype(v.dtype)

@@ -11,6 +11,7 @@ underscore although nothing is changed in place.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jax.core import Tracer
 from funcnets._args import describe
 from funcnets.core.cell import Cell, Stateful
 from funcnets.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from funcnets.functional._numeric import widen
 
 __all__ = [
     "clip_grad_norm",
@@ -37,7 +39,7 @@ def _arrays(name: str, tree: Any, foreach: bool | None) -> list[jax.Array]:
         raise UnsupportedError(
             f"{name}(foreach=True) selects one of torch's kernels; XLA fuses the computation: leave it out"
         )
-    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, (Cell, Stateful)))
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, (Cell, Stateful, Iterator)))
     for leaf in leaves:
         if isinstance(leaf, (jax.Array, np.ndarray)) and jnp.issubdtype(leaf.dtype, jnp.inexact):
             continue
@@ -54,8 +56,7 @@ def _arrays(name: str, tree: Any, foreach: bool | None) -> list[jax.Array]:
 
 def _norm(x: jax.Array, order: float) -> jax.Array:
     """The norm of a vector, in at least single precision."""
-    sizes = jnp.abs(x).ravel()
-    sizes = sizes.astype(jnp.promote_types(sizes.dtype, jnp.float32))
+    sizes = widen(jnp.abs(x).ravel())
     if np.isinf(order):
         return jnp.max(sizes, initial=0.0) if order > 0 else jnp.min(sizes, initial=jnp.inf)
     if order == 0:
@@ -174,8 +175,8 @@ def clip_grads_with_norm_(
 
     def scale(gradient: Any) -> jax.Array:
         gradient = jnp.asarray(gradient)
-        wide = jnp.promote_types(gradient.dtype, factor.dtype)
-        return (gradient.astype(wide) * factor.astype(wide)).astype(gradient.dtype)
+        wide = widen(gradient)
+        return (wide * factor.astype(wide.dtype)).astype(gradient.dtype)
 
     return jax.tree.map(scale, grads)
 

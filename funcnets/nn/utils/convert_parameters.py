@@ -61,9 +61,8 @@ def parameters_to_vector(parameters: Any) -> jax.Array:
     if not leaves:
         raise ShapeError("parameters_to_vector needs at least one parameter, but got none")
     arrays = [leaf.data if isinstance(leaf, Cell) else jnp.asarray(leaf) for leaf in leaves]
-    dtype = arrays[0].dtype
-    for array in arrays[1:]:
-        dtype = jnp.promote_types(dtype, array.dtype)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*(array.dtype for array in arrays))
     return jnp.concatenate([array.ravel().astype(dtype) for array in arrays])
 
 
@@ -111,9 +110,8 @@ def vector_to_parameters(vec: Any, parameters: Any) -> Any:
     ]
     if not any(isinstance(leaf, Cell) for leaf in leaves):
         return jax.tree.unflatten(structure, values)
-    for leaf, value in zip(leaves, values, strict=True):
-        if not isinstance(leaf, Cell):
-            raise DTypeError("parameters must all be Parameters or all be arrays, but are of both")
+    if not all(isinstance(leaf, Cell) for leaf in leaves):
+        raise DTypeError("parameters must all be Parameters or all be arrays, but are of both")
     for leaf, value in zip(leaves, values, strict=True):
         leaf.data = value
     return None

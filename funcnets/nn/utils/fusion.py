@@ -44,7 +44,8 @@ def _merged(
         jnp.full_like(mean, fill) if a is None else as_array(a, None)
         for a, fill in ((bias, 0), (gamma, 1), (beta, 0))
     )
-    wide = jnp.promote_types(w.dtype, mean.dtype)
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.promote_types(w.dtype, mean.dtype)
     scale = gamma.astype(wide) * jax.lax.rsqrt(var.astype(wide) + eps)
     shape = [1] * w.ndim
     shape[axis] = -1

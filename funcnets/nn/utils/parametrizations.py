@@ -15,6 +15,7 @@ from funcnets.core.derived import Derivation, Leaf
 from funcnets.core.layer import call_abstractly
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError, UnsupportedError
+from funcnets.functional._numeric import widen
 from funcnets.nn.utils import _norms
 from funcnets.nn.utils.parametrize import (
     ParametrizationList,
@@ -34,11 +35,6 @@ def _described(module: Module, name: str) -> Any:
 
 
 # --- orthogonal matrices ----------------------------------------------------------------------
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    """In a precision that LAPACK has."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _adjoint(x: jax.Array) -> jax.Array:
@@ -110,7 +106,7 @@ class _Orthogonal(Module):
         return "base" in self._buffers
 
     def forward(self, x: jax.Array) -> jax.Array:
-        wide = _wide(x)
+        wide = widen(x)
         transposed = x.shape[-2] < x.shape[-1]
         if transposed:
             wide = wide.mT
@@ -125,7 +121,7 @@ class _Orthogonal(Module):
                 q = jnp.linalg.solve(eye - 0.5 * a, eye + 0.5 * a)
             q = q[..., :columns]
         if self._trivialized:
-            q = _wide(self.base) @ q
+            q = widen(self.base) @ q
         return (q.mT if transposed else q).astype(x.dtype)
 
     def right_inverse(self, q: jax.Array) -> jax.Array:
@@ -133,7 +129,7 @@ class _Orthogonal(Module):
             raise ShapeError(
                 f"expected a matrix or batch of matrices of shape {self.shape}, but got shape {q.shape}"
             )
-        wide = _wide(q)
+        wide = widen(q)
         transposed = q.shape[-2] < q.shape[-1]
         if transposed:
             wide = wide.mT

@@ -1,0 +1,182 @@
+"""``fn.jit`` traces as often as needed and no more; the traces are counted."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import funcnets as fn
+from funcnets import nn
+from tests.core.toys import Affine, Average, Chain, Counter, Net, Noise, Traces
+
+X = jnp.ones((2, 3))
+
+
+class TestRetracing:
+    """As often as needed and no more."""
+
+    def setup_method(self):
+        self.model = model = Chain(Affine(3, 3), Average(3), Noise())
+        self.body = Traces(lambda x: model(x))
+        self.step = fn.jit(self.body)
+        self.step(X)
+        self.step(X)
+        assert self.body.count == 1
+
+    def traces(self, change=lambda: None):
+        change()
+        self.body.count = 0
+        self.step(X)
+        self.step(X)
+        return self.body.count
+
+    def test_not_without_a_change(self):
+        assert self.traces() == 0
+
+    def test_modes_and_back(self):
+        assert self.traces(self.model.eval) == 1
+        assert self.traces(self.model.train) == 0
+        assert self.traces(self.model.eval) == 0
+        assert self.traces(self.model[2].train) == 1
+
+    def test_requires_grad_and_back(self):
+        assert self.traces(lambda: self.model[0].requires_grad_(False)) == 1
+        assert self.traces(lambda: self.model[0].requires_grad_(True)) == 0
+
+    def test_hyper_parameters_and_back(self):
+        assert self.traces(lambda: setattr(self.model[1], "momentum", 0.25)) == 1
+        assert self.traces(lambda: setattr(self.model[1], "momentum", 0.5)) == 0
+        assert self.traces(lambda: setattr(self.model[1], "momentum", 0.5)) == 0
+        assert self.traces(lambda: setattr(self.model[1], "new", (1, [2.0, {"a": None}]))) == 1
+        assert self.traces(lambda: setattr(self.model[1], "new", (1, [2.0, {"a": None}]))) == 0
+        assert self.traces(lambda: setattr(self.model[1], "new", (1, [2.0, {"a": 0}]))) == 1
+
+    def test_equal_numbers_of_other_kinds_are_other_values(self):
+        for value in (0.0, -0.0, 0, False, float("nan")):
+            assert self.traces(lambda value=value: setattr(self.model[1], "h", value)) == 1
+        for value in (-0.0, False, float("nan"), 0):
+            assert self.traces(lambda value=value: setattr(self.model[1], "h", value)) == 0
+
+    def test_a_replaced_and_an_added_submodule(self):
+        first = self.model[0]
+        assert self.traces(lambda: self.model.set_submodule("0", Affine(3, 3))) == 1
+        assert self.traces(lambda: self.model.set_submodule("0", first)) == 0
+        assert self.traces(lambda: self.model.register_module("3", Counter())) in (1, 2)
+        assert self.model[3].count.item() == 2
+
+    def test_a_replaced_parameter_and_buffer(self):
+        self.model[0].weight = nn.Parameter(jnp.zeros((3, 3)))
+        assert self.traces() in (1, 2)
+        self.model[1].mean = nn.Buffer(jnp.ones(3))
+        assert self.traces() in (1, 2)
+
+    def test_new_values_do_not(self):
+        assert self.traces(lambda: setattr(self.model[0].weight, "data", jnp.ones((3, 3)))) == 0
+        assert self.traces(lambda: self.model.load_state_dict(self.model.state_dict())) == 0
+        assert self.traces(lambda: nn.init.normal_(self.model[0].weight)) == 0
+        assert self.traces(lambda: fn.manual_seed(3)) == 0
+        assert self.traces(lambda: self.model(X)) == 0
+
+    def test_new_dtypes_and_shapes_do(self):
+        assert (
+            self.traces(
+                lambda: setattr(
+                    self.model[0].weight, "data", jnp.ones((3, 3), jnp.bfloat16).astype(jnp.float32)
+                )
+            )
+            == 0
+        )
+        self.model[0].weight.data = jnp.ones((3, 3))
+        with jax.numpy_dtype_promotion("standard"):
+            assert self.traces(self.model[0].bfloat16) == 1
+
+    def test_other_arguments_do(self):
+        self.body.count = 0
+        self.step(jnp.ones((5, 3)))
+        self.step(X)
+        self.step(jnp.ones((5, 3)))
+        assert self.body.count == 1
+
+    def test_changes_elsewhere_do_not(self):
+        other = Net()
+        assert self.traces(other.eval) == 0
+        assert self.traces(lambda: setattr(other, "x", 1)) == 0
+
+    def test_changes_elsewhere_do_not_retrace_a_function_without_modules(self):
+        body = Traces(lambda x: x + 1)
+        step = fn.jit(body)
+        other = Net()
+        for i in range(4):
+            other.x = i
+            step(X)
+        assert body.count == 1
+
+    def test_a_module_whose_hyper_parameter_alone_is_read(self):
+        class Box:
+            pass
+
+        box, used = Box(), Affine(3, 3)
+        box.inner = Box()
+        box.inner.settings = Noise(p=2.0)
+        step = fn.jit(lambda x: used(x) * 0 + box.inner.settings.p)
+        assert (step(X) == 2).all()
+        box.inner.settings.p = 3.0
+        assert (step(X) == 3).all()
+
+    def test_a_pure_face_inside_is_watched_too(self):
+        model = Average(3)
+        apply = {"layers": [[[fn.functionalize(model)]]]}
+        state = {"mean": jnp.zeros(3)}
+        other = Affine(3, 3)
+        step = fn.jit(
+            lambda x: (other(x), apply["layers"][0][0][0].apply({}, state, x, training=True)[1])[1]
+        )
+        assert (step(X)["mean"] == 0.5).all()
+        model.momentum = 1.0
+        assert (step(X)["mean"] == 1.0).all()
+
+    def test_weakly_typed_values_settle_at_once(self):
+        for value in (jnp.asarray(1.0), 1.0):
+            model = nn.Module()
+            model.register_buffer("total", nn.Buffer(value))
+            body = Traces(lambda m: setattr(m, "total", m.total + 1))
+            step = fn.jit(body)
+            for _ in range(3):
+                step(model)
+            assert body.count == 1 and model.total.item() == 4.0
+
+    def test_writing_a_python_number(self):
+        model = nn.Module()
+        model.register_buffer("total", jnp.zeros(()))
+        body = Traces(lambda m: setattr(m, "total", 2.5))
+        step = fn.jit(body)
+        step(model)
+        step(model)
+        assert body.count == 1 and model.total.item() == 2.5 and not model.total.data.weak_type
+
+    def test_a_buffer_that_follows_the_input(self):
+        class Last(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("last", jnp.zeros(1))
+
+            def forward(self, x):
+                self.last = x * 2
+                return x
+
+        model = Last()
+        step = fn.jit(lambda x: model(x))
+        for n in (1, 2, 3, 2, 3, 2, 3, 1, 2):
+            step(jnp.ones(n, jnp.bfloat16 if n == 3 else jnp.float32))
+            assert model.last.shape == model.last.data.shape == (n,)
+            assert model.last.dtype == model.last.data.dtype
+
+    def test_failed_traces_leave_no_programs(self):
+        model = Affine(3, 3)
+        step = fn.jit(lambda x: model(x))
+        for _ in range(3):
+            with pytest.raises(TypeError):
+                step(jnp.ones((2, 7)))
+        step(X)
+        assert sum(map(len, step._programs.values())) == 1
