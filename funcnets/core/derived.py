@@ -25,7 +25,7 @@ from funcnets.core.keys import child_key, host_key_data
 from funcnets.core.module import rooted_frame
 from funcnets.init import Initializer
 
-__all__ = ["Derivation", "Draw", "Leaf", "run_apart", "shelf"]
+__all__ = ["Derivation", "Draw", "Leaf", "draw_one", "run_apart", "shelf"]
 
 
 class Draw:
@@ -90,6 +90,12 @@ def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, dict[Cell,
     with running(frame):
         out = function(*args)
     return out, frame.written
+
+
+def draw_one(rule: Initializer, shape: tuple[int, ...], dtype: Any, key: jax.Array) -> jax.Array:
+    """``rule(key, shape, dtype)``, without compiling anything where that is possible."""
+    raw = host_key_data(key)
+    return draw([(rule, shape, dtype)], key[None] if raw is None else raw[None])[0]
 
 
 def shelf() -> Any:
@@ -161,8 +167,7 @@ class Derivation:
                 others.append(cell)
                 own = child_key(key, str(len(others)))
                 rule = cell.initializer, cell.shape, cell.dtype
-            raw = host_key_data(own)
-            return draw([rule], own[None] if raw is None else raw[None])[0]
+            return draw_one(*rule, own)
 
         outputs, written = self._run(unknown, lambda _frame, _what: child_key(key, "derived"))
         return [*outputs, *(written[cell] for cell in self.written)]

@@ -9,8 +9,9 @@ One call gathers the values of the cells, runs one ``jax.jit`` and puts the new 
 Which cells those are is found by tracing. The first guess is everything that the arguments, the closure
 and the globals of the function reach; a cell met beyond that is noted, and the function is traced once
 more. A program remembers the structure of all modules that its trace depended on (modes,
-``requires_grad``, hyper-parameters, children). While nothing changed anywhere, which one integer
-tells, the last program runs; otherwise the one whose structure is the present one, or a new trace.
+``requires_grad``, hyper-parameters, children), and the names by which the function knows them. While
+nothing changed anywhere, which one integer tells, and the names mean the same, the last program runs;
+otherwise the one whose structure is the present one, or a new trace.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ from funcnets.core.cell import Cell, Stateful, Version, materialise
 from funcnets.core.frame import CLEAN, Frame, running
 from funcnets.core.module import Module, stream_key
 from funcnets.core.random import stream, stream_lock
-from funcnets.core.reach import reachable
+from funcnets.core.reach import Binding, reachable, unchanged
 from funcnets.errors import StateLeakError
 
 __all__ = ["jit"]
 
 _ROUNDS = 16
+_REBOUND = 8  # programs kept for modules whose names others have got
 _run_through = deque(maxlen=0).extend
 
 
@@ -151,7 +153,12 @@ class Jitted:
         if self._special or _holds_more_than_arrays(args, kwargs):
             key, arrays, kwargs, call = self._specialise(args, kwargs)
         program = self._last
-        if program is None or program.version != Version.structure or program.key != key:
+        if (
+            program is None
+            or program.version != Version.structure
+            or program.key != key
+            or not unchanged(program.bindings)
+        ):
             program = self._find(key, call)
         try:
             return program.run(arrays, kwargs)
@@ -192,19 +199,23 @@ class Jitted:
         programs = self._programs.setdefault(key, [])
         # Without those whose trace failed.
         programs[:] = [p for p in programs if p.fingerprint is not None]
+        for program in [p for p in programs if not unchanged(p.bindings)][:-_REBOUND]:
+            programs.remove(program)  # and with it what it was made for, which has no name any more
         for program in programs:
             if program.matches():
                 program.version = Version.structure
                 self._last = program
                 return program
-        roots = dict.fromkeys(reachable(self._fun))
+        roots: dict[Stateful | Cell, None] = dict.fromkeys(r for r, _ in reachable(self._fun))
         for _, fixed in key[1] if key is not None else ():
             if isinstance(fixed, Stateful):
                 roots[fixed] = None
         program = _Program(key, call, list(roots), self._donate)
         # Found through arbitrary objects: their cells are not threaded on a mere guess, but what the
         # function reads off them (a hyper-parameter) must not go stale.
-        program.parts = list(dict.fromkeys(reachable(self._fun, objects=True)))
+        for thing, path in reachable(self._fun, objects=True):
+            program.paths.setdefault(thing, []).extend(path)
+        program.parts = [thing for thing in program.paths if isinstance(thing, Stateful)]
         programs.append(program)
         self._last = program
         return program
@@ -257,14 +268,18 @@ class _Program:
     """One compiled version: which cells go in, which come out, and for which structure it holds."""
 
     def __init__(
-        self, key: Any, call: Callable[..., Any], roots: list[Stateful], donate: bool
+        self, key: Any, call: Callable[..., Any], found: list[Stateful | Cell], donate: bool
     ) -> None:
         self.key, self.call, self.donate = key, call, donate
         self.version = self.lent = -1
         self.parts: list[Stateful] = []
         self.fingerprint: list[Any] | None = None  # not traced yet
         self.reshapes = False
+        self.paths: dict[Any, list[Binding]] = {}
+        self.bindings: list[Binding] = []
+        roots = [thing for thing in found if isinstance(thing, Stateful)]
         cells = {cell: None for root in roots for _, cell in root._cells() if cell.settled}
+        cells |= {thing: None for thing in found if isinstance(thing, Cell) and thing.settled}
         written = {cell: None for root in roots for cell in root._will_write() if cell.settled}
         if any(isinstance(r, Module) and r._may_draw() for r in roots):
             written[stream] = None
@@ -308,6 +323,9 @@ class _Program:
         self.parts = list(dict.fromkeys(part for user in used for part in user._parts()))
         self.fingerprint = [part._fingerprint() for part in self.parts]
         self.version = Version.structure
+        # The names by which the function knows what it used: another module may get them.
+        known = [self.paths[x] for x in self.paths if x in frame.used or x in frame.values]
+        self.bindings = list({(id(b[0]), id(b[1])): b for path in known for b in path}.values())
 
     def _separate(self, out: Any, frame: Frame, inputs: Any, arguments: Any) -> Any:
         """Outputs that are no other array: a cell's memory is reused in the next call.
@@ -339,7 +357,7 @@ class _Program:
 
     def matches(self) -> bool:
         """Whether the structure it was traced for is the present one."""
-        if self.fingerprint is None:
+        if self.fingerprint is None or not unchanged(self.bindings):
             return False
         parts = dict.fromkeys(part for user in self.parts for part in user._parts())
         return (

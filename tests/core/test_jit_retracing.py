@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -11,6 +15,7 @@ from funcnets import nn
 from tests.core.toys import Affine, Average, Chain, Counter, Net, Noise, Traces
 
 X = jnp.ones((2, 3))
+MODEL = None
 
 
 class TestRetracing:
@@ -180,3 +185,99 @@ class TestRetracing:
                 step(jnp.ones((2, 7)))
         step(X)
         assert sum(map(len, step._programs.values())) == 1
+
+
+class TestRebinding:
+    """A name that means another module by now: the step uses that one."""
+
+    def test_a_global_and_a_closed_over_variable(self):
+        global MODEL
+        MODEL = local = Counter()
+        by_global, by_closure = fn.jit(lambda x: MODEL(x)), fn.jit(lambda x: local(x))
+        by_global(X)
+        by_closure(X)
+        first = MODEL
+        MODEL = local = Counter()
+        by_global(X)
+        by_closure(X)
+        assert (first.count.item(), MODEL.count.item()) == (2, 2)
+
+    def test_without_any_new_module(self):
+        """Nothing about any description changes here, only what a name means."""
+        models = [Counter(), Counter()]
+        model = models[0]
+        body = Traces(lambda x: model(x))
+        step = fn.jit(body)
+        for i in (0, 1, 0, 1, 1):
+            model = models[i]
+            step(X)
+        assert [m.count.item() for m in models] == [2, 3]
+        assert body.count == 2
+
+    def test_an_attribute_an_item_and_a_whole_object(self):
+        class Trainer:
+            def __init__(self):
+                self.model, self.others = Counter(), {"x": [Counter()]}
+
+            @fn.jit
+            def step(self, x):
+                return self.others["x"][0](self.model(x))
+
+        trainer = Trainer()
+        outside = fn.jit(lambda x: trainer.model(x))
+        for _ in range(3):
+            trainer.step(X)
+            outside(X)
+            old = trainer
+            old.model, old.others["x"][0] = Counter(), Counter()
+            old.step(X)
+            assert (old.model.count.item(), old.others["x"][0].count.item()) == (1, 1)
+            trainer = Trainer()
+            outside(X)
+            assert trainer.model.count.item() == 1
+
+    def test_what_is_not_used_may_change_its_name_freely(self):
+        class Trainer:
+            def __init__(self):
+                self.model, self.best, self.traces = Counter(), None, 0
+
+            @fn.jit
+            def step(self, x):
+                self.traces += 1
+                return self.model(x)
+
+        trainer = Trainer()
+        for _ in range(3):
+            trainer.step(X)
+            trainer.best = copy.deepcopy(trainer.model)
+        trainer.step(X)
+        assert trainer.traces == 1 and trainer.model.count.item() == 4
+
+    def test_a_closed_over_parameter(self):
+        weight = nn.Parameter(jnp.ones(2))
+        step = fn.jit(lambda: weight.data * 2)
+        assert step().tolist() == [2.0, 2.0]
+        weight = nn.Parameter(jnp.full(2, 3.0))
+        assert step().tolist() == [6.0, 6.0]
+
+    def test_models_without_a_name_are_let_go(self):
+        model, gone = Counter(), []
+        step = fn.jit(lambda x: model(x))
+        for _ in range(20):
+            step(X)
+            gone.append(weakref.ref(model))
+            model = Counter()
+        step(X)
+        gc.collect()
+        assert sum(g() is not None for g in gone) <= 10
+
+    def test_an_attribute_that_is_called_like_a_global_is_not_taken_for_it(self):
+        global MODEL
+        MODEL = Affine(10**6, 10**6)
+
+        class Box:
+            MODEL = Counter()
+
+        box = Box()
+        fn.jit(lambda x: box.MODEL(x))(X)
+        assert box.MODEL.count.item() == 1 and not MODEL.weight.has_value

@@ -98,6 +98,9 @@ def cached() -> Iterator[None]:
     another transformation computes is kept until that call ends, all else until the block ends;
     changes of parameters made within it are not seen.
 
+    Returns:
+        A context manager.
+
     Examples:
         >>> from funcnets import nn
         >>> from funcnets.nn.utils import parametrizations, parametrize

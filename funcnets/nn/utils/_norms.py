@@ -1,7 +1,12 @@
-"""The arithmetic of weight and spectral normalisation, which exist in two interfaces each."""
+"""The arithmetic of weight and spectral normalisation, which exist in two interfaces each.
+
+The functions are compiled, once for each shape, because they run outside of compiled code, too: when a
+normalised weight is read, and when the first vectors of a power iteration are found.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +15,30 @@ import jax.numpy as jnp
 
 from funcnets import functional as F
 from funcnets._args import as_int
+from funcnets.core.derived import draw_one
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError
 from funcnets.functional._numeric import widen
+from funcnets.init import normal
 from funcnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
-__all__ = ["as_matrix", "default_dim", "norm_except_dim", "power_iteration", "sigma", "weight_norm"]
+__all__ = [
+    "as_matrix",
+    "check_dim",
+    "default_dim",
+    "first_vectors",
+    "norm_except_dim",
+    "power_iteration",
+    "sigma",
+    "unit_vector",
+    "weight_norm",
+]
 
 
 # --- weight normalisation ---------------------------------------------------------------------
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def norm_except_dim(v: jax.Array, dim: int) -> jax.Array:
     """The Euclidean norms of the slices along ``dim``; of the whole array, as a number, if it is -1.
 
@@ -34,6 +52,7 @@ def norm_except_dim(v: jax.Array, dim: int) -> jax.Array:
     return jnp.sqrt(squares).astype(v.dtype)
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def weight_norm(v: jax.Array, g: jax.Array, dim: int) -> jax.Array:
     """The array with the directions of ``v`` and the norms ``g``."""
     scale = g / norm_except_dim(v, dim)
@@ -59,11 +78,13 @@ def default_dim(module: Module, dim: int | None) -> int:
     return dim if dim is not None else int(isinstance(module, transposed))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def as_matrix(weight: jax.Array, dim: int) -> jax.Array:
     """A matrix whose rows belong to the axis ``dim``."""
     return jnp.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
 
 
+@functools.partial(jax.jit, static_argnames=("steps", "eps", "u_first"))
 def power_iteration(
     matrix: jax.Array, u: jax.Array, v: jax.Array, steps: int, eps: float, u_first: bool
 ) -> tuple[jax.Array, jax.Array]:
@@ -93,6 +114,7 @@ def power_iteration(
     return step(0, (u, v)) if steps == 1 else jax.lax.fori_loop(0, steps, step, (u, v))
 
 
+@jax.jit
 def sigma(matrix: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     """The first singular value, from approximate singular vectors."""
     return jnp.vdot(u, matrix @ v)
@@ -100,4 +122,19 @@ def sigma(matrix: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
 
 def unit_vector(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """A vector of a uniformly distributed direction: an initializer."""
-    return F.normalize(jax.random.normal(key, shape, dtype), dim=0, eps=1e-12)
+    return _direction(draw_one(normal(), tuple(shape), dtype, key))
+
+
+@jax.jit
+def _direction(x: jax.Array) -> jax.Array:
+    return F.normalize(x, dim=0)
+
+
+def first_vectors(
+    key: jax.Array, weight: jax.Array, dim: int, eps: float
+) -> tuple[jax.Array, jax.Array]:
+    """Vectors that are near to the first singular ones already, from random ones."""
+    matrix = as_matrix(weight, dim)
+    v = draw_one(normal(), matrix.shape[1:], matrix.dtype, key)
+    u = jnp.zeros(matrix.shape[:1], matrix.dtype)
+    return power_iteration(matrix, u, v, steps=15, eps=eps, u_first=True)

@@ -123,6 +123,16 @@ def fuse_conv_bn_weights(
     Returns:
         Two Parameters.
 
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import nn
+        >>> ones = jnp.ones(2)
+        >>> weight, bias = nn.utils.fuse_conv_bn_weights(
+        ...     jnp.ones((2, 3, 1)), None, ones, ones, 0.0, 2 * ones, ones
+        ... )
+        >>> weight.shape, bias.tolist()
+        ((2, 3, 1), [-1.0, -1.0])
+
     References:
         torch.nn.utils.fuse_conv_bn_weights
     """
@@ -186,6 +196,16 @@ def fuse_linear_bn_weights(
 
     Returns:
         Two Parameters.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from funcnets import nn
+        >>> ones = jnp.ones(2)
+        >>> weight, bias = nn.utils.fuse_linear_bn_weights(
+        ...     jnp.ones((2, 3)), ones, ones, ones, 0.0, 2 * ones, ones
+        ... )
+        >>> weight.tolist(), bias.tolist()
+        ([[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]], [1.0, 1.0])
 
     References:
         torch.nn.utils.fuse_linear_bn_weights

@@ -23,8 +23,19 @@ def convert_conv2d_weight_memory_format(module: Module, memory_format: Any) -> N
         module: any Module.
         memory_format: a ``torch.memory_format``.
 
+    Returns:
+        Nothing: it never returns.
+
     Raises:
         UnsupportedError: always.
+
+    Examples:
+        >>> from funcnets import errors, nn
+        >>> try:
+        ...     nn.utils.convert_conv2d_weight_memory_format(nn.Conv2d(1, 1, 3), None)
+        ... except errors.UnsupportedError:
+        ...     print("XLA chooses the layout")
+        XLA chooses the layout
 
     References:
         torch.nn.utils.convert_conv2d_weight_memory_format
@@ -39,8 +50,19 @@ def convert_conv3d_weight_memory_format(module: Module, memory_format: Any) -> N
         module: any Module.
         memory_format: a ``torch.memory_format``.
 
+    Returns:
+        Nothing: it never returns.
+
     Raises:
         UnsupportedError: always.
+
+    Examples:
+        >>> from funcnets import errors, nn
+        >>> try:
+        ...     nn.utils.convert_conv3d_weight_memory_format(nn.Conv3d(1, 1, 3), None)
+        ... except errors.UnsupportedError:
+        ...     print("XLA chooses the layout")
+        XLA chooses the layout
 
     References:
         torch.nn.utils.convert_conv3d_weight_memory_format

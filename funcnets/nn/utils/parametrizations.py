@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -11,11 +12,12 @@ import jax.scipy.linalg
 from funcnets import functional as F
 from funcnets._args import choice, positive
 from funcnets.core.cell import Buffer
-from funcnets.core.derived import Derivation, Leaf
+from funcnets.core.derived import Derivation, Leaf, draw_one
 from funcnets.core.layer import call_abstractly
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError, UnsupportedError
 from funcnets.functional._numeric import widen
+from funcnets.init import normal
 from funcnets.nn.utils import _norms
 from funcnets.nn.utils.parametrize import (
     ParametrizationList,
@@ -85,6 +87,48 @@ def _is_orthogonal(q: jax.Array) -> jax.Array:
     return jnp.allclose(_adjoint(q) @ q, eye, atol=10.0 * rows * float(eps))
 
 
+# Compiled once for each shape: it also runs when the weight is read outside of compiled code.
+@functools.partial(jax.jit, static_argnums=2)
+def _orthogonal(x: jax.Array, base: jax.Array | None, orthogonal_map: str) -> jax.Array:
+    """The orthogonal matrix that belongs to ``x``."""
+    wide = widen(x)
+    transposed = x.shape[-2] < x.shape[-1]
+    if transposed:
+        wide = wide.mT
+    if orthogonal_map == "householder":
+        q = _reflections(wide)
+    else:
+        a, columns = _skew(wide), wide.shape[-1]
+        if orthogonal_map == "matrix_exp":
+            q = jax.scipy.linalg.expm(a)
+        else:
+            eye = _eye(None, a.shape, a.dtype)
+            q = jnp.linalg.solve(eye - 0.5 * a, eye + 0.5 * a)
+        q = q[..., :columns]
+    if base is not None:
+        q = widen(base) @ q
+    return (q.mT if transposed else q).astype(x.dtype)
+
+
+@jax.jit
+def _complete(q: jax.Array, more: jax.Array) -> jax.Array:
+    """A square orthogonal matrix whose first columns are those of ``q``, made orthogonal."""
+    if more.shape[-1] == 0:
+        return jnp.where(_is_orthogonal(q), q, _nearest_by_qr(q))
+    return _nearest_by_qr(jnp.concatenate([q, more], axis=-1))
+
+
+@jax.jit
+def _packed(q: jax.Array) -> jax.Array:
+    """The matrix whose reflections give ``q``."""
+    packed, tau = jnp.linalg.qr(q, mode="raw")
+    packed = packed.mT
+    signs = jnp.sign(_diagonal(packed))
+    signs = jnp.where(tau == 0, -signs, signs)
+    on_diagonal = _eye(None, packed.shape, jnp.bool_)
+    return jnp.where(on_diagonal, jnp.broadcast_to(signs[..., None, :], packed.shape), packed)
+
+
 class _Orthogonal(Module):
     """See :func:`orthogonal`."""
 
@@ -106,23 +150,7 @@ class _Orthogonal(Module):
         return "base" in self._buffers
 
     def forward(self, x: jax.Array) -> jax.Array:
-        wide = widen(x)
-        transposed = x.shape[-2] < x.shape[-1]
-        if transposed:
-            wide = wide.mT
-        if self.orthogonal_map == "householder":
-            q = _reflections(wide)
-        else:
-            a, columns = _skew(wide), wide.shape[-1]
-            if self.orthogonal_map == "matrix_exp":
-                q = jax.scipy.linalg.expm(a)
-            else:
-                eye = _eye(None, a.shape, a.dtype)
-                q = jnp.linalg.solve(eye - 0.5 * a, eye + 0.5 * a)
-            q = q[..., :columns]
-        if self._trivialized:
-            q = widen(self.base) @ q
-        return (q.mT if transposed else q).astype(x.dtype)
+        return _orthogonal(x, self.base if self._trivialized else None, self.orthogonal_map)
 
     def right_inverse(self, q: jax.Array) -> jax.Array:
         if q.shape != self.shape:
@@ -134,7 +162,10 @@ class _Orthogonal(Module):
         if transposed:
             wide = wide.mT
         if self._trivialized:
-            self.base = self._complete(wide).astype(q.dtype)
+            rows, columns = wide.shape[-2:]
+            shape = (*wide.shape[:-1], rows - columns)
+            more = draw_one(normal(), shape, wide.dtype, self.make_rng())
+            self.base = _complete(wide, more).astype(q.dtype)
             # Zeros, but for the signs that the reflections take from the diagonal.
             return -_eye(None, q.shape, q.dtype)
         if self.orthogonal_map != "householder":
@@ -142,21 +173,8 @@ class _Orthogonal(Module):
                 "no value can be assigned to the matrix exponential or the Cayley map with "
                 "use_trivialization=False"
             )
-        packed, tau = jnp.linalg.qr(wide, mode="raw")
-        packed = packed.mT
-        signs = jnp.sign(_diagonal(packed))
-        signs = jnp.where(tau == 0, -signs, signs)
-        on_diagonal = _eye(None, packed.shape, jnp.bool_)
-        packed = jnp.where(on_diagonal, jnp.broadcast_to(signs[..., None, :], packed.shape), packed)
+        packed = _packed(wide)
         return (packed.mT if transposed else packed).astype(q.dtype)
-
-    def _complete(self, q: jax.Array) -> jax.Array:
-        """A square orthogonal matrix whose first columns are those of ``q``, made orthogonal."""
-        rows, columns = q.shape[-2:]
-        if rows == columns:
-            return jnp.where(_is_orthogonal(q), q, _nearest_by_qr(q))
-        more = jax.random.normal(self.make_rng(), (*q.shape[:-1], rows - columns), q.dtype)
-        return _nearest_by_qr(jnp.concatenate([q, more], axis=-1))
 
 
 def orthogonal(
@@ -323,18 +341,15 @@ class _SpectralNorm(Module):
             for name, size in zip(("_u", "_v"), shape, strict=True):
                 self.register_buffer(name, Buffer((size,), _norms.unit_vector, dtype=weight.dtype))
 
-    def _power_method(self, weight: jax.Array, steps: int) -> None:
-        matrix = _norms.as_matrix(weight, self.dim)
-        self._u, self._v = _norms.power_iteration(
-            matrix, self._u, self._v, steps, self.eps, u_first=True
-        )
-
     def forward(self, weight: jax.Array) -> jax.Array:
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
+        matrix = _norms.as_matrix(weight, self.dim)
         if self.training:
-            self._power_method(weight, self.n_power_iterations)
-        return weight / _norms.sigma(_norms.as_matrix(weight, self.dim), self._u, self._v)
+            self._u, self._v = _norms.power_iteration(
+                matrix, self._u, self._v, self.n_power_iterations, self.eps, u_first=True
+            )
+        return weight / _norms.sigma(matrix, self._u, self._v)
 
     def right_inverse(self, value: jax.Array) -> jax.Array:
         return value
@@ -351,12 +366,8 @@ class _FirstVectors:
         values: Any = [cell.data for cell in self.originals]
         for module in self.before:
             values = [module(*values)]
-        key_u, key_v = jax.random.split(self.norm.make_rng())
-        cells = self.norm._buffers
-        for key, name in ((key_u, "_u"), (key_v, "_v")):
-            cell: Any = cells[name]
-            setattr(self.norm, name, _norms.unit_vector(key, cell.shape, cell.dtype))
-        self.norm._power_method(values[0], 15)
+        norm = self.norm
+        norm._u, norm._v = _norms.first_vectors(norm.make_rng(), values[0], norm.dim, norm.eps)
         return []
 
 

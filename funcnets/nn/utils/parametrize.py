@@ -316,6 +316,9 @@ def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
         module: any Module.
         tensor_name: of this tensor; None for any.
 
+    Returns:
+        True or False.
+
     Examples:
         >>> from funcnets import nn
         >>> from funcnets.nn.utils import parametrizations, parametrize
@@ -390,6 +393,9 @@ def type_before_parametrizations(module: Module) -> type[Module]:
 
     Args:
         module: any Module.
+
+    Returns:
+        The class.
 
     Examples:
         >>> from funcnets import nn

@@ -100,8 +100,9 @@ def spectral_norm(
     eps: float = 1e-12,
     dim: int | None = None,
 ) -> Module:
-    r"""Divide a weight by its largest singular value. PyTorch recommends
-    ``nn.utils.parametrizations.spectral_norm``.
+    r"""Divide a weight by its largest singular value.
+
+    PyTorch recommends ``nn.utils.parametrizations.spectral_norm`` instead.
 
     .. math::
         W_\text{SN} = \frac{W}{\sigma(W)}, \qquad \sigma(W) = \max_{h \neq 0} \frac{\lVert W h \rVert}{\lVert h \rVert}

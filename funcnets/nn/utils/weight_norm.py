@@ -67,8 +67,9 @@ class _Apart:
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
-    r"""Train the lengths and the directions of a weight apart. Deprecated in PyTorch, which recommends
-    ``nn.utils.parametrizations.weight_norm``.
+    r"""Train the lengths and the directions of a weight apart.
+
+    PyTorch has deprecated it and recommends ``nn.utils.parametrizations.weight_norm``.
 
     .. math::
         w = g \, \frac{v}{\lVert v \rVert}
