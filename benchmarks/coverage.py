@@ -1,7 +1,7 @@
 """Which of PyTorch's names are here: ``python -m benchmarks.coverage`` (needs the ``torch`` extra).
 
 For every public class of ``torch.nn``, and every public function of ``torch.nn.functional``, ``torch.nn.init``
-and ``torch.nn.utils``: whether funcnets has it, whether the table of cases or another test names it, and
+and ``torch.nn.utils``: whether funcnets has it, whether the table of cases, another test or a running example names it, and
 whether ``docs/torch-differences.md`` says that something differs on purpose. ``--missing`` prints only what
 lacks something.
 """
@@ -81,8 +81,11 @@ def rows() -> list[Row]:
     from tests.oracle import all_cases
 
     tests = "\n".join(p.read_text() for p in (ROOT / "tests").rglob("*.py"))
+    # Examples in docstrings run in the tests.
+    sources = "\n".join(p.read_text() for p in (ROOT / "funcnets").rglob("*.py"))
+    examples = "\n".join(re.findall(r"^ +(?:>>>|\.\.\.) .*$", sources, re.MULTILINE))
     # Many cases are written for three ranks at once, so their names stand in the table only.
-    words = set(re.findall(r"\w+", tests)) | {case.name for case in all_cases()}
+    words = set(re.findall(r"\w+", tests + examples)) | {case.name for case in all_cases()}
     differences = set(re.findall(r"\w+", (ROOT / "docs" / "torch-differences.md").read_text()))
     return [
         Row(room, name, hasattr(ours[room], name), name in words, name in differences)

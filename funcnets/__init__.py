@@ -11,6 +11,7 @@
 from importlib.metadata import version as _version
 
 from funcnets import core, errors, functional, init, layers, nn, optim
+from funcnets.core.functional_call import functional_call
 from funcnets.core.jit import jit
 from funcnets.core.keys import child_key
 from funcnets.core.layer import Layer, functionalize, get_variables, set_variables
@@ -29,6 +30,7 @@ __all__ = [
     "errors",
     "eval_shape",
     "functional",
+    "functional_call",
     "functionalize",
     "get_variables",
     "grad",

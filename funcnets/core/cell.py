@@ -229,6 +229,7 @@ class Cell(ArrayLike):
     @data.setter
     def data(self, value: Any) -> None:
         array = as_array(value, None)
+        self.check_dtype(array.dtype)
         frame = frames.current()
         if frame is not None:
             frame.write(self, array, "the data of a cell")
@@ -237,6 +238,9 @@ class Cell(ArrayLike):
         self._describe(array.shape, array.dtype)
         self.initializer = Given(array)
         self._set(array)
+
+    def check_dtype(self, dtype: Any) -> None:
+        """Refuse a dtype that the cell cannot have."""
 
     def _describe(self, shape: tuple[int, ...], dtype: Any) -> None:
         """Take over a shape and a dtype, which may be the present ones."""
@@ -376,7 +380,7 @@ class Parameter(Cell):
             initializer, requires_grad = None, initializer
         super().__init__(shape_or_array, initializer, dtype=dtype, device=device)
         self._requires_grad = bool(requires_grad)
-        self._check_trainable(requires_grad)
+        self.check_dtype(self._dtype)
 
     @property
     def requires_grad(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -385,17 +389,22 @@ class Parameter(Cell):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        self._check_trainable(value)
+        if value and not self._requires_grad:
+            self._refuse_integers(self._dtype)
         if bool(value) != self._requires_grad:
             if frames.current() is not None:
                 raise StateLeakError("requires_grad was changed inside a call: change it outside")
             Version.structure += 1
         self._requires_grad = bool(value)
 
-    def _check_trainable(self, value: bool) -> None:
-        if value and not jnp.issubdtype(self._dtype, jnp.inexact):
+    def check_dtype(self, dtype: Any) -> None:
+        if self._requires_grad:
+            self._refuse_integers(dtype)
+
+    def _refuse_integers(self, dtype: Any) -> None:
+        if not jnp.issubdtype(dtype, jnp.inexact):
             raise DTypeError(
-                f"only floating point and complex parameters can require gradients, but this one is {self._dtype}; "
+                f"only floating point and complex parameters can require gradients, but this one is {dtype}; "
                 "pass requires_grad=False or use a Buffer"
             )
 

@@ -60,10 +60,11 @@ def functional_call(
 
     Examples:
         >>> import jax, jax.numpy as jnp
+        >>> import funcnets as fn
         >>> from funcnets import nn
         >>> from funcnets.core.functional_call import functional_call
         >>> model = nn.Linear(3, 1)
-        >>> loss = lambda params, x: functional_call(model, params, (x,)).sum()
+        >>> loss = lambda params, x: fn.functional_call(model, params, (x,)).sum()
         >>> jax.grad(loss)({"weight": jnp.zeros((1, 3))}, jnp.ones(3))["weight"].tolist()
         [[1.0, 1.0, 1.0]]
 

@@ -347,6 +347,7 @@ class _Program:
             self.reshapes |= value.shape != cell._shape or value.dtype != cell._dtype
 
         def apart(leaf: Any) -> Any:
+            leaf = frame.read(leaf) if isinstance(leaf, Cell) else leaf
             if id(leaf) in taken or owner.get(id(leaf)) is not None:
                 return jnp.copy(leaf)
             return leaf

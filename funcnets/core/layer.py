@@ -108,8 +108,9 @@ def match(cells: dict[str, Cell], tree: Any, what: str, module: Module) -> dict[
         problems.append("unknown: " + ", ".join(unknown))
     for path, cell in cells.items():
         if path in given:
-            shape = getattr(given[path], "shape", None)
-            if shape is None:
+            value = given[path]
+            shape = getattr(value, "shape", None)
+            if shape is None or not (isinstance(value, jax.Array) or hasattr(value, "__array__")):
                 problems.append(
                     f"{path} must be an array{f' of shape {cell.shape}' * cell.settled}, "
                     f"but is {describe(given[path])}"
@@ -395,6 +396,8 @@ def set_variables(module: Module, params: Tree | None = None, state: Tree | None
     settle(found)
     arrays = {cell: as_array(value, None) for cell, value in found.items()}
     frame = frames.current()
+    for cell, array in arrays.items():
+        cell.check_dtype(array.dtype)
     for cell, array in arrays.items():
         if frame is not None:
             frame.write(cell, array, "a module's variables")

@@ -291,6 +291,15 @@ class StateDict:
             )
             return
         array = as_array(value, None if assign else cell.dtype)
+        try:
+            cell.check_dtype(array.dtype)
+        except DTypeError:
+            errors.append(
+                f'While copying the parameter named "{key}", whose dimensions in the model are '
+                f"torch.Size({list(shape)}) and whose dimensions in the checkpoint are torch.Size({list(shape)}), "
+                "an exception occurred : ('Only Tensors of floating point and complex dtype can require gradients',)."
+            )
+            return
         refuse_tracer(array, f'loading "{key}"')
         state_dict.assignments.append(lambda: store(cell, array))
 

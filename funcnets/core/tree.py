@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful
 from funcnets.errors import ArgumentError, ModuleAccessError
@@ -251,6 +253,8 @@ class Same:
 
 def freeze(value: Any) -> Any:
     """Something comparable that is equal only if a trace would treat ``value`` the same way."""
+    if isinstance(value, np.generic):
+        return type(value), value.tobytes()
     if isinstance(value, (float, complex)):
         return type(value), repr(value)  # nan equals itself, and -0.0 is not 0.0
     if value is None or isinstance(value, (bool, int, str, bytes)):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from funcnets import functional as F
 from funcnets._args import channel_axis_check, positive, require_ndim
 from funcnets.core.cell import Buffer, Parameter
+from funcnets.core.lazy import is_lazy
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
 from funcnets.functional._numeric import real
@@ -323,6 +324,9 @@ class SyncBatchNorm(_BatchNorm):
             >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
             >>> type(nn.SyncBatchNorm.convert_sync_batchnorm(model)[1]).__name__
             'SyncBatchNorm'
+
+        Raises:
+            ArgumentError: a lazy batch normalisation whose shapes are not known yet.
         """
         converted: dict[Module, Module] = {}
 
@@ -341,6 +345,10 @@ class SyncBatchNorm(_BatchNorm):
     def _from(cls, old: Module, process_group: str | tuple[str, ...] | None) -> Module:
         if not isinstance(old, _BatchNorm):
             return old
+        if any(map(is_lazy, [*old._parameters.values(), *old._buffers.values()])):
+            raise ArgumentError(
+                f"{old} is not settled yet: convert a lazy batch normalisation after its first call"
+            )
         options = (old.eps, old.momentum, old.affine, old.track_running_stats, process_group)
         new = cls(old.num_features, *options, bias=old.bias is not None)
         for home in (old._parameters, old._buffers):

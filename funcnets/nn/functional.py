@@ -38,7 +38,8 @@ def _with_key(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-__all__ = list(_pure.__all__)
+__all__: list[str] = []
+__all__ += _pure.__all__
 
 for _name in __all__:
     _function = getattr(_pure, _name)

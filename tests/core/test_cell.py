@@ -324,6 +324,19 @@ class TestRequiresGrad:
         with pytest.raises(DTypeError, match="this one is int32"):
             nn.Parameter(jnp.arange(2), requires_grad=False).requires_grad_()
 
+    def test_a_trained_cell_cannot_become_an_integer(self):
+        p = nn.Parameter(jnp.ones(2))
+        for call in (
+            lambda: setattr(p, "data", jnp.arange(2)),
+            lambda: fn.jit(lambda: setattr(p, "data", jnp.arange(2)))(),
+        ):
+            with pytest.raises(DTypeError, match="can require gradients, but this one is int32"):
+                call()
+        assert p.tolist() == [1.0, 1.0]
+        p.requires_grad = False
+        p.data = jnp.arange(2)
+        assert p.dtype == jnp.int32
+
     def test_a_buffer_has_none(self):
         assert nn.Buffer((2,)).requires_grad is False
 

@@ -190,6 +190,13 @@ class TestApply:
         out, _ = fn.functionalize(Affine(3, 2)).apply(params, {}, X.astype(jnp.bfloat16))
         assert out.dtype == jnp.bfloat16
 
+    def test_what_only_looks_like_an_array(self):
+        params, _ = jax.eval_shape(fn.functionalize(Affine(3, 2)).init, KEY)
+        with pytest.raises(
+            TreeError, match=r"weight must be an array of shape \(2, 3\), but is float32\[2, 3\]"
+        ):
+            fn.functionalize(Affine(3, 2)).apply(params, {}, X)
+
     def test_a_layer_added_later_is_asked_for(self):
         model = Chain(Affine(3, 3))
         layer = fn.functionalize(model)
@@ -248,6 +255,13 @@ class TestVariables:
         update()
         update()
         assert (mine == 1).all() and (model.weight == 3).all() and (model.bias == 2).all()
+
+    def test_integers_for_what_is_trained(self):
+        model = Affine(2, 1)
+        before = np.array(model.bias)
+        with pytest.raises(DTypeError, match="can require gradients, but this one is int32"):
+            fn.set_variables(model, {"bias": np.zeros(1), "weight": np.ones((1, 2), np.int32)})
+        np.testing.assert_array_equal(model.bias, before)
 
     def test_setting_in_a_call_is_a_write(self):
         model = Affine(2, 1)

@@ -261,6 +261,19 @@ class TestArguments:
         gc.collect()
         assert gone() is None
 
+    def test_a_parameter_as_argument_and_as_result(self):
+        weight = nn.Parameter(jnp.ones(2))
+
+        @fn.jit
+        def step(w):
+            weight.data = weight.data + w
+            return weight
+
+        held = weight.data
+        outs = [step(weight), step(held), step(weight.data)]
+        assert [o.tolist() for o in outs] == [[2.0, 2.0], [3.0, 3.0], [6.0, 6.0]]
+        assert held.tolist() == [1.0, 1.0] and all(isinstance(o, jax.Array) for o in outs)
+
     def test_typed_keys(self):
         key = jax.random.key(0)
         assert (fn.jit(lambda k: k)(key) == key).all()

@@ -63,6 +63,11 @@ class TestRetracing:
         for value in (-0.0, False, float("nan"), 0):
             assert self.traces(lambda value=value: setattr(self.model[1], "h", value)) == 0
 
+    def test_numpy_numbers_are_compared_by_value(self):
+        assert self.traces(lambda: setattr(self.model[1], "h", np.float32(2))) == 1
+        assert self.traces(lambda: setattr(self.model[1], "h", np.float32(2))) == 0
+        assert self.traces(lambda: setattr(self.model[1], "h", np.float32(3))) == 1
+
     def test_a_replaced_and_an_added_submodule(self):
         first = self.model[0]
         assert self.traces(lambda: self.model.set_submodule("0", Affine(3, 3))) == 1

@@ -214,7 +214,7 @@ class TestDtypes:
         ],
     )
     def test_torch_tensors(self, dtype, assign):
-        model = build(nn)
+        model = build(nn).requires_grad_(False)
         given = {k: torch.as_tensor(v).to(dtype) for k, v in GOOD.items()}
         model.load_state_dict(
             {**model.state_dict(), **given} if not assign else given, assign=assign
@@ -249,6 +249,17 @@ class TestDtypes:
         other.load_state_dict(model.state_dict(), assign=assign)
         other.weight.data = jnp.zeros((64, 64))
         assert (model.weight == 1).all()
+
+    def test_integers_for_what_is_trained_are_refused_with_torchs_text(self):
+        given = {k: torch.as_tensor(v).to(torch.int32) for k, v in GOOD.items()}
+        texts = []
+        for lib in (torch.nn, nn):
+            model = build(lib)
+            with pytest.raises(RuntimeError) as caught:
+                model.load_state_dict(given, assign=True)
+            texts.append(str(caught.value))
+        assert texts[1] == texts[0] and texts[0].count("can require gradients") == 2
+        assert model.a.mean.dtype == jnp.float32  # nothing is half-loaded
 
     def test_a_typed_key(self):
         model, other = nn.Module(), nn.Module()

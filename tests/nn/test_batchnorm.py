@@ -305,3 +305,12 @@ def test_instance_norm_with_the_defaults_never_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nn.InstanceNorm2d(3)(normal(2, 3, 4, 4))
+
+
+def test_a_lazy_norm_is_converted_after_its_first_call():
+    model = nn.Sequential(nn.Linear(4, 3), nn.LazyBatchNorm1d())
+    with pytest.raises(ArgumentError, match="first call"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(model[1]) is nn.LazyBatchNorm1d
+    model(jnp.ones((2, 4)))
+    assert type(nn.SyncBatchNorm.convert_sync_batchnorm(model)[1]) is nn.SyncBatchNorm
