@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 
 # One compilation cache for all workers and runs; set before JAX is imported.
 _cache = pathlib.Path(__file__).parent.parent / ".jax_cache"
@@ -32,5 +33,7 @@ def _seeded():
     from funcnets.core import frame
 
     fn.manual_seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
     yield
     assert frame.current() is None

@@ -21,8 +21,7 @@ import inspect
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, repeat, tee
-from operator import itemgetter
+from itertools import chain, repeat
 from typing import Any
 
 import jax
@@ -45,6 +44,13 @@ __all__ = ["jit"]
 _ROUNDS = 16
 _REBOUND = 8  # programs kept for modules whose names others have got
 _run_through = deque(maxlen=0).extend
+_VALUE = repeat("_value")
+
+
+class _Output:
+    """What a program returns, in a place like a cell's, so that one chain fills both."""
+
+    _value: Any = None
 
 
 class _Again(BaseException):
@@ -289,6 +295,8 @@ class _Program:
     def _arrange(self, cells: Iterable[Cell], written: Iterable[Cell]) -> None:
         self.donated = list(dict.fromkeys(written))
         self.donated_set = set(self.donated)
+        self.output = _Output()
+        self.targets = [*self.donated, self.output]
         self.kept = [c for c in dict.fromkeys(cells) if c not in self.donated_set]
         self.lent = -1
         self.compiled = jax.jit(self._pure, donate_argnums=(0,) if self.donate else ())
@@ -315,7 +323,8 @@ class _Program:
         if met or written:
             raise _Again(met, written)
         self._remember(frame)
-        return self._separate(out, frame, inputs, (args, kwargs))
+        out, news = self._separate(out, frame, inputs, (args, kwargs))
+        return (*news, out)
 
     def _remember(self, frame: Frame) -> None:
         """The structure that this trace depended on."""
@@ -377,15 +386,14 @@ class _Program:
             self._prepare()
         donated: list[Any] = [c._value for c in self.donated]
         kept = [c._value for c in self.kept]
+        if not donated:
+            return self.compiled(donated, kept, args, kwargs)[0]
         # The old values are gone once the program has run. So the call, and putting the new ones into
         # the cells, is one chain of iterators that C runs through: a KeyboardInterrupt, which Python
         # delivers between bytecodes, comes before it or after it.
-        results, results_again = tee(map(self.compiled, (donated,), (kept,), (args,), (kwargs,)))
-        news = chain.from_iterable(map(itemgetter(1), results))
+        results = map(self.compiled, (donated,), (kept,), (args,), (kwargs,))
         try:
-            if donated:
-                _run_through(map(setattr, self.donated, repeat("_value"), news))
-            out = next(results_again)[0]
+            _run_through(map(setattr, self.targets, _VALUE, chain.from_iterable(results)))
         except Exception as error:
             if any(value.is_deleted() for value in donated):
                 error.add_note(
@@ -398,6 +406,7 @@ class _Program:
             for cell in self.donated:
                 value: Any = cell._value
                 cell._shape, cell._dtype = value.shape, value.dtype
+        out, self.output._value = self.output._value, None
         return out
 
     def _prepare(self) -> None:

@@ -207,7 +207,7 @@ class TestArguments:
     def test_static(self, options, call):
         traces = []
 
-        @functools.partial(fn.jit, **options)
+        @fn.jit(**options)
         def step(x, flag):
             traces.append(flag)
             return x if flag == "same" else -x

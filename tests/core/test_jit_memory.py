@@ -51,6 +51,36 @@ class TestMemory:
             if h is not model.c:
                 np.testing.assert_array_equal(h, c)
 
+    def test_an_array_that_an_initializer_hands_out_survives(self):
+        table = jnp.arange(3.0)
+        model = nn.Module()
+        model.table = nn.Buffer((3,), lambda key, shape, dtype: table)
+
+        @fn.jit
+        def step():
+            model.table = model.table + 1
+
+        step()
+        step()
+        assert table.tolist() == [0.0, 1.0, 2.0] and model.table.tolist() == [2.0, 3.0, 4.0]
+
+    def test_outputs_are_nobody_elses_without_compilation_either(self):
+        model, x = Counter(), jnp.zeros((), jnp.int32)
+        model.twin = Counter()
+
+        def body(x):
+            model(x)
+            model.twin.count = model.count  # one array in two cells
+            return model.count, x
+
+        step = fn.jit(body)
+        with jax.disable_jit():
+            outs = step(x)
+        step(x)
+        step(x)
+        assert outs[0].item() == 1 and outs[1].item() == 0 and x.item() == 0
+        assert model.count.item() == model.twin.count.item() == 3
+
     def test_old_values_are_really_given_away(self):
         model = Counter()
         step = fn.jit(lambda x: model(x))

@@ -266,6 +266,20 @@ class TestRebinding:
         weight = nn.Parameter(jnp.full(2, 3.0))
         assert step().tolist() == [6.0, 6.0]
 
+    def test_a_name_that_is_not_there_yet_or_no_more(self):
+        step = fn.jit(lambda x: later(x))
+        with pytest.raises(NameError):
+            step(X)
+        later = Counter()
+        step(X)
+        assert later.count.item() == 1
+        del later
+        with pytest.raises(NameError):
+            step(X)
+        later = Counter()
+        step(X)
+        assert later.count.item() == 1
+
     def test_models_without_a_name_are_let_go(self):
         model, gone = Counter(), []
         step = fn.jit(lambda x: model(x))

@@ -160,6 +160,17 @@ class TestRegistration:
         with pytest.raises(TypeError, match="as child module 'fc'"):
             Old(2).fc = nn.Buffer((2,))
 
+    def test_registering_something_else(self):
+        model = nn.Module()
+        with pytest.raises(TypeError, match="cannot assign 3 to parameter 'w'"):
+            model.register_parameter("w", 3)
+        with pytest.raises(TypeError, match=r"to parameter 'w' .nn.Parameter or None required"):
+            model.register_parameter("w", nn.Buffer((2,)))
+        for value in ("x", 3, nn.Parameter((2,))):
+            with pytest.raises(TypeError, match="to buffer 'b' .an array or None required"):
+                model.register_buffer("b", value)
+        assert not model.state_dict()
+
 
 class TestWalking:
     def model(self):

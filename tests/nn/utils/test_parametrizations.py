@@ -64,11 +64,11 @@ def compare(ours, theirs, x, steps=2):
             np.testing.assert_allclose(named[name], p.grad, rtol=3e-4, atol=3e-5, err_msg=name)
         for name, value in theirs.state_dict().items():
             np.testing.assert_allclose(
-                ours.state_dict()[name], value, rtol=1e-4, atol=1e-5, err_msg=name
+                ours.state_dict()[name], value, rtol=3e-4, atol=3e-5, err_msg=name
             )
     ours.eval()
     theirs.eval()
-    np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours(x), theirs(torch.from_numpy(x)).detach(), rtol=3e-4, atol=3e-5)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
