@@ -104,6 +104,17 @@ def test_always_call_as_torch(always):
     assert (their_out, out) == ("TypeError", "TypeError")
 
 
+def test_always_call_runs_once_when_a_later_hook_raises():
+    def register(m, log):
+        m.register_forward_hook(lambda mod, a, out: log.append("first"), always_call=True)
+        m.register_forward_hook(lambda mod, a, out: 1 / 0)
+        m.register_forward_hook(lambda mod, a, out: log.append("last"), always_call=True)
+
+    (their_log, their_out), (log, out) = run_both(register)
+    assert log == their_log == ["first", "last"]
+    assert their_out == out == "ZeroDivisionError"
+
+
 def test_remove_twice_and_with_block():
     module, seen = Scale(), []
     handle = module.register_forward_hook(lambda *a: seen.append(1))

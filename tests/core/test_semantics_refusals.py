@@ -194,6 +194,11 @@ class TestSemantics09ExceptionsSayWhere:
         (note,) = self.notes(lambda: fn.jit(lambda x: (teacher(x), student(x[:, :2])))(X))
         assert note.startswith("In module 'first' of Net: Affine(3, 4)")
 
+    def test_a_module_called_on_its_own_before_is_named_by_its_model(self):
+        model = Net()
+        (note,) = self.notes(lambda: fn.jit(lambda x: (model.first(x), model(x[:, :2])))(X))
+        assert note.startswith("In module 'first' of Net: Affine(3, 4)")
+
     def test_a_broken_repr_does_not_hide_the_error(self):
         class Broken(Affine):
             def extra_repr(self):

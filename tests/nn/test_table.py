@@ -94,6 +94,7 @@ def test_eager_vmap_and_half_precision(case: Case):
             warnings.simplefilter("ignore")
             return call(params, state, *new_args, **new_kwargs)[0]
 
+    compiled = jax.jit(forward)
     if isinstance(ours, nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,15 +106,15 @@ def test_eager_vmap_and_half_precision(case: Case):
         mapped = jax.jit(jax.vmap(forward, in_axes=(None, 0)))(params, two)
         first = jax.tree.map(lambda x: x[0], mapped)
         oracle.close(first, expected, "vmap", 1e-4, 1e-4)
-        second = jax.jit(forward)(params, [0.5 * x for x in floats])
+        second = compiled(params, [0.5 * x for x in floats])
         oracle.close(jax.tree.map(lambda x: x[1], mapped), second, "vmap", 1e-4, 1e-4)
     for dtype, tolerance in (
         ((jnp.bfloat16, 0.06), (jnp.float16, 0.02)) if case.half and floats else ()
     ):
         low = lambda x: x.astype(dtype) if oracle.is_float(x) else x  # noqa: B023, E731
         rounded = lambda x: low(x).astype(jnp.float32) if oracle.is_float(x) else x  # noqa: B023, E731
-        got = forward(jax.tree.map(low, params), list(map(low, floats)))
-        reference = forward(jax.tree.map(rounded, params), list(map(rounded, floats)))
+        got = compiled(jax.tree.map(low, params), list(map(low, floats)))
+        reference = compiled(jax.tree.map(rounded, params), list(map(rounded, floats)))
         for g, r in zip(jax.tree.leaves(got), jax.tree.leaves(reference), strict=True):
             assert g.dtype == (dtype if oracle.is_float(r) else r.dtype)
             np.testing.assert_allclose(
