@@ -10,6 +10,7 @@ from funcnets.init.base import Initializer, initializer_from
 from funcnets.init.base import draw_dtype as draw_dtype
 from funcnets.init.base import finish as finish
 from funcnets.init.base import is_affine as is_affine
+from funcnets.init.base import rounded as rounded
 from funcnets.init.base import standard_draw as standard_draw
 from funcnets.init.draws import (
     calculate_gain,

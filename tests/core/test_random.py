@@ -254,7 +254,11 @@ class TestBits:
         (host,) = draw([(rule, (5, 4), jnp.float32)], self.raw)
         for way, value in self.ways(rule, (5, 4), jnp.float32):
             np.testing.assert_allclose(value, host, rtol=1e-5, atol=1e-6, err_msg=way)
-            if name != "orthogonal":  # whose decomposition is a library's, batched or not
+            # A decomposition is a library's, batched or not; an error function between two bounds is
+            # rounded as the program around it is compiled.
+            if name == "trunc_normal":
+                np.testing.assert_array_max_ulp(np.asarray(value), np.asarray(host), 1)
+            elif name != "orthogonal":
                 np.testing.assert_array_equal(bits(value), bits(host), err_msg=way)
 
     def test_float64(self):
