@@ -8,9 +8,11 @@
 ``fn.value_and_grad`` and the other lifts are JAX's transformations for its stateful face.
 """
 
+import importlib as _importlib
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from funcnets import core, errors, functional, init, layers, nn, optim
+from funcnets import core, errors, functional, init, nn, optim
 from funcnets.core.functional_call import functional_call
 from funcnets.core.jit import jit
 from funcnets.core.keys import child_key
@@ -19,7 +21,29 @@ from funcnets.core.lifts import checkpoint, eval_shape, grad, scan, value_and_gr
 from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
 
+if TYPE_CHECKING:
+    from funcnets import layers
+
 __version__ = _version("funcnets")
+
+# What a script may not need is imported when it is first used: a room, or a name out of one.
+_LATER = {
+    "layers": "funcnets.layers",
+}
+
+
+def __getattr__(name: str):
+    if name not in _LATER:
+        raise AttributeError(f"module 'funcnets' has no attribute {name!r}")
+    module, _, attribute = _LATER[name].partition(":")
+    value = _importlib.import_module(module)
+    globals()[name] = value = getattr(value, attribute) if attribute else value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "Layer",

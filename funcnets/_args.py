@@ -6,6 +6,7 @@ Everything here is about arguments, nothing is about mathematics. Each check rai
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.errors import ArgumentError, DTypeError, MissingExtraError, ShapeError
 
 __all__ = [
     "as_array",
@@ -25,6 +26,7 @@ __all__ = [
     "floating",
     "integer",
     "ntuple",
+    "optional",
     "positive",
     "probability",
     "reduce_loss",
@@ -188,3 +190,23 @@ def reduce_loss(loss: jax.Array, reduction: str) -> jax.Array:
     if reduction == "sum":
         return jnp.sum(loss)
     return loss
+
+
+def optional(module: str, extra: str, purpose: str) -> Any:
+    """Import an optional package where it is used, or say how to install it.
+
+    Args:
+        module: the dotted name to import.
+        extra: funcnets' extra that installs it.
+        purpose: what needs it, as the beginning of a sentence ("the progress bar").
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        if (getattr(error, "name", None) or package).partition(".")[0] != package:
+            raise  # it is there, and broken
+        raise MissingExtraError(
+            f"{purpose} needs {package}, which is not installed: pip install 'funcnets[{extra}]'",
+            name=package,
+        ) from None

@@ -9,6 +9,9 @@
     |-- StateLeakError     (RuntimeError)               state would be lost or repeated silently
     |-- TreeError          (ValueError, KeyError)       params or state that do not fit the model
     |-- StateDictError     (RuntimeError)               a state_dict that does not fit the model
+    |-- CheckpointError    (RuntimeError)               a file or checkpoint that is truncated or foreign
+    |-- NonFiniteError     (FloatingPointError)         a loss, a gradient or an output is NaN or infinite
+    |-- MissingExtraError  (ImportError)                an optional package is not installed
     |-- ModuleAccessError  (AttributeError)             a name that a module does not have, or not yet
     `-- UnsupportedError   (NotImplementedError)        what exists in PyTorch and cannot exist here
 
@@ -21,10 +24,13 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "DTypeError",
     "FuncnetsError",
+    "MissingExtraError",
     "ModeError",
     "ModuleAccessError",
+    "NonFiniteError",
     "RngError",
     "ShapeError",
     "StateDictError",
@@ -71,6 +77,18 @@ class TreeError(FuncnetsError, ValueError, KeyError):
 
 class StateDictError(FuncnetsError, RuntimeError):
     """A state_dict does not have the names and shapes of the model."""
+
+
+class CheckpointError(FuncnetsError, RuntimeError):
+    """A file or a checkpoint is truncated, incomplete, or not what it should be."""
+
+
+class NonFiniteError(FuncnetsError, FloatingPointError):
+    """A loss, a gradient or an output is NaN or infinite."""
+
+
+class MissingExtraError(FuncnetsError, ImportError):
+    """An optional package is not installed; the message says how to get it."""
 
 
 class ModuleAccessError(FuncnetsError, AttributeError):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcnets import _args, nn
-from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.errors import ArgumentError, DTypeError, MissingExtraError, ShapeError
 
 NO_ARRAYS = [[1.0, 2.0], 3.0, "text", None, jnp.float32]
 
@@ -61,3 +61,12 @@ def test_probability():
     for p in (-0.1, 1.5, float("nan"), "0.5", None, 1j, jnp.ones(2)):
         with pytest.raises(ArgumentError, match="dropout must be a number between 0 and 1"):
             _args.probability("dropout", p)
+
+
+def test_optional_says_how_to_install():
+    with pytest.raises(
+        MissingExtraError,
+        match=r"the bar needs no_such_package, which is not installed: pip install 'funcnets\[train\]'",
+    ):
+        _args.optional("no_such_package.sub", "train", "the bar")
+    assert _args.optional("json", "x", "y").loads("1") == 1
