@@ -26,6 +26,8 @@ from funcnets.core.arraylike import ArrayLike
 from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.keys import ticket_keys
+from funcnets.core.pack import Pack, value_of
+from funcnets.core.version import Version
 from funcnets.errors import (
     ArgumentError,
     DTypeError,
@@ -35,17 +37,7 @@ from funcnets.errors import (
 )
 from funcnets.init import Given, Initializer, initializer_from, zeros
 
-__all__ = ["Buffer", "Cell", "Parameter"]
-
-
-class Version:
-    """A number that changes whenever a description changes anywhere, and one for lent arrays.
-
-    Compiled programs compare them to know that nothing can have changed (``core/jit.py``).
-    """
-
-    structure = 0
-    lent = 0
+__all__ = ["Buffer", "Cell", "Parameter", "Stateful", "Version"]
 
 
 class Stateful:
@@ -108,6 +100,7 @@ class Cell(ArrayLike):
         "__weakref__",
         "_dtype",
         "_lent",
+        "_pack",
         "_placement",
         "_shape",
         "_ticket",
@@ -131,6 +124,7 @@ class Cell(ArrayLike):
         dtype = None if dtype is None else available(dtype)
         self._placement = placement(device)
         self._value: jax.Array | None = None
+        self._pack: Pack | None = None
         self._lent = False
         self._ticket = NO_TICKET
         if isinstance(shape_or_array, Cell):
@@ -208,7 +202,7 @@ class Cell(ArrayLike):
     @property
     def has_value(self) -> bool:
         """Whether the value exists already. Reading it brings it into being."""
-        return self._value is not None
+        return self._value is not None or self._pack is not None
 
     @property
     def is_leaf(self) -> bool:
@@ -261,8 +255,7 @@ class Cell(ArrayLike):
         """Give the cell a concrete value; ``lent`` unless nobody else can hold it."""
         if self._placement is not None:
             array = jax.device_put(array, self._placement)
-        self._value = array
-        self._lent = lent
+        self._value, self._pack, self._lent = array, None, lent
         Version.lent += 1
 
     def _take_ticket(self) -> None:
@@ -272,14 +265,14 @@ class Cell(ArrayLike):
 
     def forget(self) -> None:
         """Drop the value: the next read draws it from the initializer."""
-        self._value = None
+        self._value = self._pack = None
         Version.lent += 1
 
     def reinitialise(self, initializer: Any) -> None:
         """Put in another initializer and draw from it, with a new ticket, when next read."""
         frame = frames.current()
         # A cell that was only just created, by a layer that a call makes, concerns nobody yet.
-        if frame is not None and (self._value is not None or self in frame.values):
+        if frame is not None and (self.has_value or self in frame.values):
             raise StateLeakError(
                 "an in-place initialiser ran inside a call: initialise in __init__, or outside the call"
             )
@@ -297,12 +290,12 @@ class Cell(ArrayLike):
         if changes:
             self._dtype = available(dtype)
             Version.structure += 1
-            if self._value is not None:
-                self._set(self._value.astype(self._dtype), lent=False)
+            if self.has_value:
+                self._set(value_of(self).astype(self._dtype), lent=False)
         if device is not None:
             self._placement = placement(device)
-            if self._value is not None:
-                self._set(self._value)
+            if self.has_value:
+                self._set(value_of(self))
 
     __hash__ = object.__hash__
 
@@ -314,16 +307,19 @@ class Cell(ArrayLike):
     def __copy__(self) -> Cell:
         twin = object.__new__(type(self))
         twin.__setstate__(self.__getstate__())
-        if self._value is not None:  # both now stand for the same memory
+        if self.has_value:  # both now stand for the same memory
             self._lent = twin._lent = True
             Version.lent += 1
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.has_value:
+            value_of(self)
         names = [
             s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"
         ]
-        return {"slots": {n: getattr(self, n) for n in names}, "dict": dict(self.__dict__)}
+        slots = {n: getattr(self, n) for n in names}
+        return {"slots": {**slots, "_pack": None}, "dict": dict(self.__dict__)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state["slots"].items():
@@ -467,8 +463,14 @@ class Buffer(Cell):
 
 
 def materialise(cells: Iterable[Cell]) -> None:
-    """Draw the values of those cells that have none, together."""
+    """Draw the values of those cells that have none, together, and unpack those that are packed."""
     missing = [c for c in cells if c._value is None]
+    if missing and any(c._pack is not None for c in missing):
+        with jax.ensure_compile_time_eval():
+            for cell in missing:
+                if cell._pack is not None:
+                    value_of(cell)
+        missing = [c for c in missing if c._value is None]
     if not missing:
         return
     # Inside somebody's trace the values must still be arrays, not part of the trace.

@@ -19,46 +19,27 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core import frame as frames
 from funcnets.core.arraylike import unwrap
-from funcnets.core.cell import Cell, Stateful, Version, materialise
-from funcnets.core.frame import CLEAN, Frame, running
-from funcnets.core.module import Module, stream_key
-from funcnets.core.random import stream, stream_lock
-from funcnets.core.reach import Binding, reachable, unchanged
+from funcnets.core.cell import Cell, Stateful, Version
+from funcnets.core.frame import CLEAN
+from funcnets.core.module import Module
+from funcnets.core.program import Again, Program
+from funcnets.core.reach import reachable, unchanged
 from funcnets.errors import StateLeakError
 
 __all__ = ["jit"]
 
 _ROUNDS = 16
 _REBOUND = 8  # programs kept for modules whose names others have got
-_run_through = deque(maxlen=0).extend
-_VALUE = repeat("_value")
-
-
-class _Output:
-    """What a program returns, in a place like a cell's, so that one chain fills both."""
-
-    _value: Any = None
-
-
-class _Again(BaseException):
-    """The trace met cells that were not inputs, or wrote cells that were not outputs."""
-
-    def __init__(self, met: Iterable[Cell], written: Iterable[Cell]) -> None:
-        super().__init__()
-        self.met, self.written = list(met), list(written)
 
 
 def jit(
@@ -128,8 +109,8 @@ class Jitted:
         functools.update_wrapper(self, fun, updated=() if own else ("__dict__",))
         self._fun, self._numbers, self._names, self._donate = fun, numbers, names, donate
         self._special = bool(numbers or names)
-        self._programs: dict[Any, list[_Program]] = {}
-        self._last: _Program | None = None
+        self._programs: dict[Any, list[Program]] = {}
+        self._last: Program | None = None
         self._homes: dict[int, dict[str, Any]] = {}  # of objects without attributes
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -168,7 +149,7 @@ class Jitted:
             program = self._find(key, call)
         try:
             return program.run(arrays, kwargs)
-        except _Again as more:
+        except Again as more:
             return self._trace_until_closed(program, more, arrays, kwargs)
 
     # --- arguments that are not arrays ---
@@ -200,7 +181,7 @@ class Jitted:
 
     # --- programs ---
 
-    def _find(self, key: Any, call: Callable[..., Any]) -> _Program:
+    def _find(self, key: Any, call: Callable[..., Any]) -> Program:
         """The program for the present structure, made if there is none."""
         programs = self._programs.setdefault(key, [])
         # Without those whose trace failed.
@@ -216,7 +197,7 @@ class Jitted:
         for _, fixed in key[1] if key is not None else ():
             if isinstance(fixed, Stateful):
                 roots[fixed] = None
-        program = _Program(key, call, list(roots), self._donate)
+        program = Program(key, call, list(roots), self._donate)
         # Found through arbitrary objects: their cells are not threaded on a mere guess, but what the
         # function reads off them (a hyper-parameter) must not go stale.
         for thing, path in reachable(self._fun, objects=True):
@@ -226,12 +207,12 @@ class Jitted:
         self._last = program
         return program
 
-    def _trace_until_closed(self, program: _Program, more: _Again, args: Any, kwargs: Any) -> Any:
+    def _trace_until_closed(self, program: Program, more: Again, args: Any, kwargs: Any) -> Any:
         for _ in range(_ROUNDS):
             program.widen(more)
             try:
                 return program.run(args, kwargs)
-            except _Again as again:
+            except Again as again:
                 more = again
         kinds = ", ".join(f"{type(c).__name__} of shape {c.shape}" for c in more.met[:3])
         raise StateLeakError(
@@ -268,156 +249,6 @@ def _both_ways(
     elif numbers and not names:
         names = tuple(positional[n] for n in numbers if -len(positional) <= n < len(positional))
     return numbers, names
-
-
-class _Program:
-    """One compiled version: which cells go in, which come out, and for which structure it holds."""
-
-    def __init__(
-        self, key: Any, call: Callable[..., Any], found: list[Stateful | Cell], donate: bool
-    ) -> None:
-        self.key, self.call, self.donate = key, call, donate
-        self.version = self.lent = -1
-        self.parts: list[Stateful] = []
-        self.fingerprint: list[Any] | None = None  # not traced yet
-        self.reshapes = False
-        self.paths: dict[Any, list[Binding]] = {}
-        self.bindings: list[Binding] = []
-        roots = [thing for thing in found if isinstance(thing, Stateful)]
-        cells = {cell: None for root in roots for _, cell in root._cells() if cell.settled}
-        cells |= {thing: None for thing in found if isinstance(thing, Cell) and thing.settled}
-        written = {cell: None for root in roots for cell in root._will_write() if cell.settled}
-        if any(isinstance(r, Module) and r._may_draw() for r in roots):
-            written[stream] = None
-        self.roots = roots
-        self._arrange([*cells, *written], written)
-
-    def _arrange(self, cells: Iterable[Cell], written: Iterable[Cell]) -> None:
-        self.donated = list(dict.fromkeys(written))
-        self.donated_set = set(self.donated)
-        self.output = _Output()
-        self.targets = [*self.donated, self.output]
-        self.kept = [c for c in dict.fromkeys(cells) if c not in self.donated_set]
-        self.lent = -1
-        self.compiled = jax.jit(self._pure, donate_argnums=(0,) if self.donate else ())
-
-    def widen(self, more: _Again) -> None:
-        """Take in what a trace met beyond the inputs and outputs so far."""
-        self._arrange([*self.donated, *self.kept, *more.met], [*self.donated, *more.written])
-
-    # --- while tracing ---
-
-    def _pure(self, donated: list[Any], kept: list[Any], args: Any, kwargs: Any) -> Any:
-        met: dict[Cell, None] = {}
-
-        def unknown(cell: Cell) -> Any:
-            met[cell] = None
-            materialise([cell])
-            return cell._value
-
-        inputs = [*zip(self.donated, donated, strict=True), *zip(self.kept, kept, strict=True)]
-        frame = Frame(unknown, values=dict(inputs), rng=stream_key)
-        with running(frame):
-            out = self.call(*args, **kwargs)
-        written = [cell for cell in frame.written if cell not in self.donated_set]
-        if met or written:
-            raise _Again(met, written)
-        self._remember(frame)
-        out, news = self._separate(out, frame, inputs, (args, kwargs))
-        return (*news, out)
-
-    def _remember(self, frame: Frame) -> None:
-        """The structure that this trace depended on."""
-        used = dict.fromkeys([*self.parts, *self.roots, *frame.used])
-        self.parts = list(dict.fromkeys(part for user in used for part in user._parts()))
-        self.fingerprint = [part._fingerprint() for part in self.parts]
-        self.version = Version.structure
-        # The names by which the function knows what it used: another module may get them.
-        known = [self.paths[x] for x in self.paths if x in frame.used or x in frame.values]
-        self.bindings = list({(id(b[0]), id(b[1])): b for path in known for b in path}.values())
-
-    def _separate(self, out: Any, frame: Frame, inputs: Any, arguments: Any) -> Any:
-        """Outputs that are no other array: a cell's memory is reused in the next call.
-
-        An output that is an argument, another cell's value or given twice would otherwise be the same
-        ``jax.Array`` object in two hands.
-        """
-        owner = {id(value): cell for cell, value in inputs}
-        taken = {id(leaf) for leaf in jax.tree.leaves(arguments)}
-        news = []
-        for cell in self.donated:
-            value = jnp.asarray(frame.values[cell])
-            if id(value) in taken or owner.get(id(value), cell) is not cell:
-                value = jnp.copy(value)
-            elif getattr(value, "weak_type", False):
-                value = jax.lax.convert_element_type(value, value.dtype)
-            taken.add(id(value))
-            news.append(value)
-            self.reshapes |= value.shape != cell._shape or value.dtype != cell._dtype
-
-        def apart(leaf: Any) -> Any:
-            leaf = frame.read(leaf) if isinstance(leaf, Cell) else leaf
-            if id(leaf) in taken or owner.get(id(leaf)) is not None:
-                return jnp.copy(leaf)
-            return leaf
-
-        return jax.tree.map(apart, out), news
-
-    # --- while running ---
-
-    def matches(self) -> bool:
-        """Whether the structure it was traced for is the present one."""
-        if self.fingerprint is None or not unchanged(self.bindings):
-            return False
-        parts = dict.fromkeys(part for user in self.parts for part in user._parts())
-        return (
-            list(parts) == self.parts and [p._fingerprint() for p in self.parts] == self.fingerprint
-        )
-
-    def run(self, args: Any, kwargs: Any) -> Any:
-        """One step: gather, call, put back."""
-        if not self.donated and self.fingerprint is not None:
-            return self._run(args, kwargs)
-        with stream_lock:  # another thread must not gather what this one donates
-            return self._run(args, kwargs)
-
-    def _run(self, args: Any, kwargs: Any) -> Any:
-        if self.lent != Version.lent:
-            self._prepare()
-        donated: list[Any] = [c._value for c in self.donated]
-        kept = [c._value for c in self.kept]
-        if not donated:
-            return self.compiled(donated, kept, args, kwargs)[0]
-        # The old values are gone once the program has run. So the call, and putting the new ones into
-        # the cells, is one chain of iterators that C runs through: a KeyboardInterrupt, which Python
-        # delivers between bytecodes, comes before it or after it.
-        results = map(self.compiled, (donated,), (kept,), (args,), (kwargs,))
-        try:
-            _run_through(map(setattr, self.targets, _VALUE, chain.from_iterable(results)))
-        except Exception as error:
-            if any(value.is_deleted() for value in donated):
-                error.add_note(
-                    "The step failed while it ran, when its memory had been given away: what it was to "
-                    "change (parameters, buffers, optimizer memory) is lost. Load a state_dict, and use "
-                    "fn.jit(donate=False) where a step may fail so."
-                )
-            raise
-        if self.reshapes:
-            for cell in self.donated:
-                value: Any = cell._value
-                cell._shape, cell._dtype = value.shape, value.dtype
-        out, self.output._value = self.output._value, None
-        return out
-
-    def _prepare(self) -> None:
-        """Give every cell a value, and to those that will be donated one that nobody else holds."""
-        materialise([*self.donated, *self.kept])
-        if self.donate:
-            for cell in self.donated:
-                if cell._lent:
-                    cell._value = jnp.copy(cell._value)  # pyright: ignore[reportArgumentType]
-                    cell._lent = False
-        self.lent = Version.lent
 
 
 class _Static:

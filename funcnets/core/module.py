@@ -22,9 +22,10 @@ from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.frame import Frame, running
 from funcnets.core.hooks import Hooks
 from funcnets.core.printing import ModuleText, describe_call
-from funcnets.core.random import advance, stream, stream_lock
+from funcnets.core.random import advance, stream
 from funcnets.core.state_dict import StateDict
 from funcnets.core.tree import Tree, TreeNameError
+from funcnets.core.version import step_lock
 from funcnets.errors import (
     ArgumentError,
     DTypeError,
@@ -451,7 +452,7 @@ def stream_key(frame: Frame, what: str) -> jax.Array:
     In an eager call it advances at once: no other thread, and no call after a failed one, gets the key.
     """
     if frame.rooted:
-        with stream_lock:
+        with step_lock:
             successor, now = advance(stream.lend())
             stream._set(successor, lent=False)
         return now

@@ -8,8 +8,6 @@ without special care, and nothing about randomness is global except this one buf
 
 from __future__ import annotations
 
-import threading
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,9 +26,6 @@ def _first_key(key, shape, dtype) -> np.ndarray:
     seed = np.array([cell.split_seed(cell.tickets.seed)], np.uint32)
     return fold_on_host(seed, np.array([name_hash("random layers")], np.uint32))[0]
 
-
-#: Held while a program runs that replaces values, so that no two threads use one key or array.
-stream_lock = threading.RLock()
 
 #: The raw key from which the random layers of the stateful face draw.
 stream = cell.Buffer((2,), initializer=initializer_from(_first_key), dtype=jnp.uint32)

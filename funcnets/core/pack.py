@@ -1,0 +1,121 @@
+"""Packs: many small cells that cross the boundary of a compiled step as one array.
+
+Every array that goes into a compiled program and comes out of it costs a few microseconds, whatever its
+size. So what a step replaces, and is small, ``fn.jit`` keeps in one array for each dtype: parameters and
+an optimizer's moments alike. Inside the trace a cell's value is a slice of it, which XLA folds away.
+
+Outside, a packed cell is one without an array of its own. Whoever asks for its value gets a piece of
+the pack; whoever sets its value takes it out, and the next step packs it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnets.core.version import Version, step_lock
+
+if TYPE_CHECKING:
+    from funcnets.core.cell import Cell
+
+__all__ = ["Pack", "grouped", "pack_of", "value_of"]
+
+#: Elements of the largest array that is packed; for larger ones the work outweighs the boundary.
+SMALL = 1 << 14
+#: Fewer arrays than this are left as they are.
+FEW = 4
+
+
+class Pack:
+    """The values of some cells in one array, as long as ``cell._pack`` says so.
+
+    Args:
+        cells: small cells of one dtype, on one device.
+    """
+
+    __slots__ = ("_host", "_value", "cells", "opened", "spans")
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = list(cells)
+        self.spans: dict[Cell, tuple[int, int]] = {}
+        start = 0
+        for cell in self.cells:
+            self.spans[cell] = (start, start := start + math.prod(cell.shape))
+        self._value: jax.Array | None = None
+        self._host: np.ndarray | None = None
+        self.opened = False  # whether a cell has got an array of its own, which a step makes old
+
+    # --- while tracing ---
+
+    def cut(self, vector: jax.Array) -> Iterable[tuple[Cell, jax.Array]]:
+        """The cells with their values out of a pack's array."""
+        for cell, (start, stop) in self.spans.items():
+            yield cell, jax.lax.slice(vector, (start,), (stop,)).reshape(cell.shape)
+
+    @staticmethod
+    def join(values: Sequence[jax.Array]) -> jax.Array:
+        """A pack's array out of the values of its cells."""
+        return jax.lax.concatenate([value.reshape(-1) for value in values], 0)
+
+    # --- while running ---
+
+    def fill(self) -> None:
+        """Take in all cells, which have a value, and drop the arrays of their own."""
+        if self._value is None or any(cell._pack is not self for cell in self.cells):
+            values: list[Any] = [value_of(cell) for cell in self.cells]
+            # On the host, where no concatenation has to be compiled; what is packed is small.
+            self._value = jax.device_put(
+                np.concatenate([np.asarray(value).reshape(-1) for value in values]),
+                values[0].sharding if values[0].committed else None,
+            )
+            self.opened = True
+        if self.opened:
+            for cell in self.cells:
+                cell._value, cell._pack, cell._lent = None, self, False
+            Version.lent += 1  # programs that only read these cells have to ask for them again
+        self._host, self.opened = None, False
+
+    def value(self, cell: Cell) -> jax.Array:
+        """The present value of one cell, in an array of its own."""
+        with step_lock:
+            if not self.opened or self._host is None:
+                # A copy: a view would be overwritten by the next step.
+                self._host = np.array(jnp.copy(self._value))  # pyright: ignore[reportArgumentType]
+            start, stop = self.spans[cell]
+            piece = self._host[start:stop].reshape(cell.shape)
+            where: Any = self._value
+            self.opened = True
+            Version.lent += 1
+            return jax.device_put(piece, where.sharding if where.committed else None)
+
+
+def value_of(cell: Cell) -> jax.Array:
+    """The value of a cell that has one, be it in a pack."""
+    if cell._value is None:
+        pack: Any = cell._pack
+        cell._value = pack.value(cell)
+    return cell._value  # pyright: ignore[reportReturnType]
+
+
+def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells to pack together, all of which have a value: small, of one dtype, on one device."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        if not jnp.issubdtype(cell.dtype, jnp.inexact) or not 0 < math.prod(cell.shape) <= SMALL:
+            continue
+        value: Any = cell._value if cell._pack is None else cell._pack._value
+        if len(value.sharding.device_set) == 1 and value.is_fully_addressable:
+            place = (value.sharding, True) if value.committed else (None, False)
+            groups.setdefault((cell.dtype, place), []).append(cell)
+    return [group for group in groups.values() if len(group) >= FEW]
+
+
+def pack_of(cells: list[Cell]) -> Pack:
+    """The pack that these cells are in together, or a new one."""
+    present = cells[0]._pack
+    return present if present is not None and present.cells == cells else Pack(cells)
