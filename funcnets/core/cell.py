@@ -102,6 +102,7 @@ class Cell(ArrayLike):
         "_lent",
         "_pack",
         "_placement",
+        "_replaced",
         "_shape",
         "_ticket",
         "_value",
@@ -126,6 +127,7 @@ class Cell(ArrayLike):
         self._value: jax.Array | None = None
         self._pack: Pack | None = None
         self._lent = False
+        self._replaced = False  # whether some compiled program replaces its value
         self._ticket = NO_TICKET
         if isinstance(shape_or_array, Cell):
             shape_or_array = shape_or_array.data
@@ -248,7 +250,7 @@ class Cell(ArrayLike):
             materialise([self])
         if not self._lent:
             self._lent = True
-            Version.lent += 1
+            Version.lent += self._replaced
         return self._value  # pyright: ignore[reportReturnType]
 
     def _set(self, array: jax.Array, *, lent: bool = True) -> None:
@@ -256,7 +258,7 @@ class Cell(ArrayLike):
         if self._placement is not None:
             array = jax.device_put(array, self._placement)
         self._value, self._pack, self._lent = array, None, lent
-        Version.lent += 1
+        Version.lent += self._replaced
 
     def _take_ticket(self) -> None:
         # Constants take none, as they draw nothing in PyTorch: adding a counter, or an optimizer's

@@ -175,7 +175,9 @@ class Frame:
         self.check_depth(f"drawing a random key for {what}")
         return self._derive("lift", what)
 
-    def _derive(self, path: str, what: str) -> jax.Array:
+    def own_key(self, what: str) -> jax.Array:
+        """The key that all of this call's are derived from, for a child that goes on with its draws."""
+        self.check_depth(f"drawing a random key for {what}")
         if self._key is None:
             self._key = self._rng(self, what)
             if self._key is None:
@@ -183,8 +185,12 @@ class Frame:
                     f"{what} draws random numbers and the pure call was given no key: "
                     "pass one with apply(params, state, ..., rng=jax.random.key(...))"
                 )
+        return self._key
+
+    def _derive(self, path: str, what: str) -> jax.Array:
+        key = self.own_key(what)
         count = self._counts[path] = self._counts.get(path, -1) + 1
-        return jax.random.fold_in(self._key, np.uint32(name_hash(f"{path}#{count}")))
+        return jax.random.fold_in(key, np.uint32(name_hash(f"{path}#{count}")))
 
     # --- children ---
 
@@ -202,6 +208,16 @@ class Frame:
             return key
 
         return Frame(self.read, values=values, rng=rng, parent=self)
+
+    def continued(self, key: jax.Array | None) -> Frame:
+        """A child that draws, from this call's own key, what this call would draw next."""
+        child = self.child(key=key)
+        child._counts = dict(self._counts)
+        return child
+
+    def go_on_from(self, child: Frame) -> None:
+        """Draw next what comes after the draws of a ``continued`` child."""
+        self._counts = child._counts
 
     def absorb(self, cells: Any, values: Any) -> None:
         """Take over what a child frame wrote, once its values have left the transformation."""

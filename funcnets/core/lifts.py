@@ -1,4 +1,4 @@
-"""JAX transformations that know about modules: grad, checkpoint, scan, vmap, eval_shape.
+"""JAX transformations that know about modules: grad, scan, vmap, eval_shape; checkpoint is in remat.py.
 
 Each is the same lift: the function runs in a child frame inside the transformation, reads fall
 through to the enclosing frame, what it writes leaves the transformation as an output, and its random
@@ -9,8 +9,7 @@ and outside of any call.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ import numpy as np
 from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Cell, Parameter, Stateful
-from funcnets.core.frame import Frame, NeedsKey, running
+from funcnets.core.frame import running
 from funcnets.core.layer import (
     call_abstractly,
     cell_rows,
@@ -28,55 +27,12 @@ from funcnets.core.layer import (
     refuse_unsettled,
     remember_tree,
 )
-from funcnets.core.module import Module, rooted_frame
+from funcnets.core.lifting import entered, with_key
+from funcnets.core.module import Module
+from funcnets.core.remat import checkpoint
 from funcnets.errors import ArgumentError, DTypeError
 
 __all__ = ["checkpoint", "eval_shape", "grad", "scan", "value_and_grad", "vmap"]
-
-
-# --- what the lifts share ---------------------------------------------------------------------
-
-
-@contextmanager
-def _entered() -> Iterator[Frame]:
-    """The running frame, or one for this call."""
-    frame = frames.current()
-    if frame is not None:
-        yield frame
-    else:
-        with rooted_frame() as frame:
-            yield frame
-
-
-def _with_key(parent: Frame, run: Callable[[jax.Array | None], Any]) -> Any:
-    """``run(None)``, and if that draws a key ``run(key)``."""
-    try:
-        return run(None)
-    except NeedsKey as need:
-        what = need.what
-    return run(parent.fork_key(what))
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray))
-
-
-def split_arrays(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The arrays of a tree, and a function that puts others in their places.
-
-    Modules, numbers, strings and functions stay where they are: they are not for the transformation.
-    """
-    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, (Stateful, Cell)))
-    leaves = [leaf.data if isinstance(leaf, Cell) else leaf for leaf in leaves]
-    places = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
-
-    def rebuild(arrays: Sequence[Any]) -> Any:
-        filled = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            filled[place] = array
-        return jax.tree.unflatten(structure, filled)
-
-    return [leaves[i] for i in places], rebuild
 
 
 # --- gradients --------------------------------------------------------------------------------
@@ -126,7 +82,7 @@ def value_and_grad(
                     f"argnums={argnums}, but the function was called with {len(args)} positional arguments"
                 )
         positions = [n % len(args) for n in numbers]
-        with _entered() as parent:
+        with entered() as parent:
             rows = {n: _differentiable(args[n], n) for n in positions}
             cells = [cell for n in positions for cell in (rows[n] or {}).values()]
             if not all(cell.settled for cell in cells):
@@ -166,7 +122,7 @@ def value_and_grad(
 
                 return jax.value_and_grad(pure, has_aux=True)(inputs)
 
-            (value, (aux, news)), gradients = _with_key(parent, run)
+            (value, (aux, news)), gradients = with_key(parent, run)
             parent.absorb(written, news)
             gradients = [
                 g if rows[n] is None else nest(g.items())
@@ -221,59 +177,6 @@ def grad(
     def lifted(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
-
-    return lifted
-
-
-# --- rematerialisation ------------------------------------------------------------------------
-
-
-def checkpoint(
-    fun: Callable[..., Any], *, policy: Callable[..., bool] | None = None, prevent_cse: bool = True
-) -> Callable[..., Any]:
-    """A module or function whose activations are computed again in the backward pass, not stored.
-
-    Args:
-        fun: a Module, or a function that uses modules.
-        policy: which intermediate values are stored all the same, from ``jax.checkpoint_policies``.
-        prevent_cse: as for ``jax.checkpoint``; False inside a ``fn.scan``.
-
-    Returns:
-        A function with the arguments of ``fun``. Arrays among them take part; numbers, strings and
-        modules are constants of the call.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import funcnets as fn
-        >>> from funcnets import nn
-        >>> block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-        >>> fn.checkpoint(block)(jnp.ones((2, 4))).shape
-        (2, 4)
-
-    References:
-        jax.checkpoint; torch.utils.checkpoint.checkpoint; Chen et al., 2016
-    """
-
-    @functools.wraps(fun.forward if isinstance(fun, Module) else fun)
-    def lifted(*args: Any, **kwargs: Any) -> Any:
-        arrays, rebuild = split_arrays((args, kwargs))
-        written: list[Cell] = []
-        with _entered() as parent:
-
-            def run(key: jax.Array | None) -> Any:
-                def pure(arrays: list[Any]) -> Any:
-                    new_args, new_kwargs = rebuild(arrays)
-                    child = parent.child(key=key)
-                    with running(child):
-                        out = fun(*new_args, **new_kwargs)
-                    written[:] = child.written
-                    return out, list(child.written.values())
-
-                return jax.checkpoint(pure, policy=policy, prevent_cse=prevent_cse)(arrays)
-
-            out, news = _with_key(parent, run)
-            parent.absorb(written, news)
-        return out
 
     return lifted
 
@@ -333,7 +236,7 @@ def scan(
             f"scan needs xs of one common length, or length=, but got lengths {sorted(sizes)}"
         )
     steps = sizes.pop()
-    with _entered() as parent:
+    with entered() as parent:
         carried: list[Cell] = []
 
         def run(key: jax.Array | None) -> Any:
@@ -355,7 +258,7 @@ def scan(
                 except _Writes as more:
                     carried.extend(more.cells)
 
-        (carry, news), ys = _with_key(parent, run)
+        (carry, news), ys = with_key(parent, run)
         parent.absorb(carried, news)
     return carry, ys
 
@@ -410,7 +313,7 @@ def vmap(
         else:
             axes = (in_axes,) * len(mapped)
         written: list[Cell] = []
-        with _entered() as parent:
+        with entered() as parent:
 
             def run(key: jax.Array | None) -> Any:
                 def pure(inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -433,7 +336,7 @@ def vmap(
                 )
                 return transformed(tuple(args[i] for i in mapped), kwargs)
 
-            out, news = _with_key(parent, run)
+            out, news = with_key(parent, run)
             parent.absorb(written, news)
         return out
 

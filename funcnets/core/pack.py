@@ -23,7 +23,7 @@ from funcnets.core.version import Version, step_lock
 if TYPE_CHECKING:
     from funcnets.core.cell import Cell
 
-__all__ = ["Pack", "grouped", "pack_of", "value_of"]
+__all__ = ["Pack", "grouped", "pack_of", "same", "value_of"]
 
 #: Elements of the largest array that is packed; for larger ones the work outweighs the boundary.
 SMALL = 1 << 14
@@ -115,7 +115,12 @@ def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [group for group in groups.values() if len(group) >= FEW]
 
 
+def same(cells: Sequence[Cell], others: Sequence[Cell]) -> bool:
+    """Whether these are the same cells; ``==`` would compare their values."""
+    return list(map(id, cells)) == list(map(id, others))
+
+
 def pack_of(cells: list[Cell]) -> Pack:
     """The pack that these cells are in together, or a new one."""
     present = cells[0]._pack
-    return present if present is not None and present.cells == cells else Pack(cells)
+    return present if present is not None and same(present.cells, cells) else Pack(cells)

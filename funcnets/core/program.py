@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from funcnets.core.cell import Cell, Stateful, Version, materialise
 from funcnets.core.frame import Frame, running
 from funcnets.core.module import Module, stream_key
-from funcnets.core.pack import Pack, grouped, pack_of
+from funcnets.core.pack import Pack, grouped, pack_of, same
 from funcnets.core.random import stream
 from funcnets.core.reach import Binding, unchanged
+from funcnets.core.remat import compiler_options
 from funcnets.core.version import step_lock
 
 __all__ = ["Again", "Program"]
@@ -73,6 +74,8 @@ class Program:
     def _arrange(self, cells: Iterable[Cell], written: Iterable[Cell]) -> None:
         self.donated = list(dict.fromkeys(written))
         self.donated_set = set(self.donated)
+        for cell in self.donated:
+            cell._replaced = True
         self.output = _Output()
         self.kept = [c for c in dict.fromkeys(cells) if c not in self.donated_set]
         self.lent = -1
@@ -85,7 +88,11 @@ class Program:
         self.loose = [cell for cell in self.donated if cell not in packed]
         self.holders: list[Any] = [*packs, *self.loose]
         self.targets = [*self.holders, self.output]
-        self.compiled = jax.jit(self._pure, donate_argnums=(0,) if self.donate else ())
+        self.compiled = jax.jit(
+            self._pure,
+            donate_argnums=(0,) if self.donate else (),
+            compiler_options=compiler_options(),
+        )
 
     def widen(self, more: Again) -> None:
         """Take in what a trace met beyond the inputs and outputs so far."""
@@ -217,7 +224,9 @@ class Program:
         groups = grouped([cell for cell in self.donated if cell not in self.unpackable])
         # Two programs that replace the same cells share their pack.
         packs = [pack_of(group) for group in groups]
-        if [pack.cells for pack in self.packs] != groups:
+        if len(packs) != len(self.packs) or not all(
+            same(old.cells, new.cells) for old, new in zip(self.packs, packs, strict=True)
+        ):
             self._hold(packs)
         elif packs != self.packs:
             self.packs = packs

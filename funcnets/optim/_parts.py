@@ -37,6 +37,28 @@ def only_if(condition: Any, tx: optax.GradientTransformation) -> optax.GradientT
     return tx if condition else optax.identity()
 
 
+def in_use(value: Any) -> bool:
+    """Whether a term takes part; one whose factor is an array always does, whatever its value."""
+    return isinstance(value, jax.Array) or bool(value)
+
+
+def number(value: Any, dtype: Any) -> Any:
+    """A hyper-parameter for computing in ``dtype``: a Python number as it is, an array cast."""
+    return value.astype(dtype) if isinstance(value, jax.Array) else value
+
+
+def decay_by(weight_decay: Any) -> optax.GradientTransformation:
+    """Add ``weight_decay * parameter``; as optax's, but the factor may be an array."""
+
+    def add(update: jax.Array, param: jax.Array) -> jax.Array:
+        return update + number(weight_decay, param.dtype) * param
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree.map(add, updates, params)
+
+    return only_if(in_use(weight_decay), optax.stateless(update))
+
+
 def refuse_flags(owner: str, **flags: Any) -> None:
     """torch's implementation switches, which have no counterpart: XLA fuses the whole step."""
     for name, value in flags.items():

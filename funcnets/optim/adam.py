@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim._parts import betas_of, only_if, refuse_flags, require, scale_by_rate, wide
+from funcnets.optim._parts import (
+    betas_of,
+    decay_by,
+    number,
+    only_if,
+    refuse_flags,
+    require,
+    scale_by_rate,
+)
+from funcnets.optim._rules import correction, each
 from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
@@ -19,14 +27,14 @@ __all__ = ["Adam", "AdamW", "adam_tx", "adamw_tx"]
 class AdamState(NamedTuple):
     """Step count, both moments and, for AMSGrad, the largest second moment so far."""
 
-    count: jax.Array
-    mu: Any
-    nu: Any
-    nu_max: Any
+    step: jax.Array
+    exp_avg: Any
+    exp_avg_sq: Any
+    max_exp_avg_sq: Any
 
 
 def scale_by_torch_adam(
-    b1: float, b2: float, eps: float, amsgrad: bool
+    beta1: Any, beta2: Any, eps: float, amsgrad: bool
 ) -> optax.GradientTransformation:
     """Adam's rule as PyTorch has it, without the learning rate.
 
@@ -38,55 +46,43 @@ def scale_by_torch_adam(
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
         return AdamState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros() if amsgrad else ())
 
+    def moments(g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+        b1, b2 = number(beta1, g.dtype), number(beta2, g.dtype)
+        return g, b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+
+    def direction(m: Any, v: Any, first: Any, second: Any) -> tuple[Any, ...]:
+        return m / first / (jnp.sqrt(v) / jnp.sqrt(second) + eps), v
+
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AdamState]:
-        count = state.count + 1
-        first, second = _correction(b1, count), _correction(b2, count)
-
-        def step(m: jax.Array, v: jax.Array) -> jax.Array:
-            root = jnp.sqrt(v) / jnp.sqrt(second).astype(v.dtype)
-            return m / first.astype(m.dtype) / (root + eps)
-
-        mu = _each(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
-        nu = _each(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, updates)
-        nu_max = _each(jnp.maximum, state.nu_max, nu) if amsgrad else ()
-        return _each(step, mu, nu_max if amsgrad else nu), AdamState(count, mu, nu, nu_max)
+        step = state.step + 1
+        _, m, v = each(moments, [updates, state.exp_avg, state.exp_avg_sq], ())
+        v_max = _largest(state.max_exp_avg_sq, v) if amsgrad else ()
+        # Of the moments as they are kept: in half precision a small one is zero, as in PyTorch.
+        corrections = (correction(beta1, step), correction(beta2, step))
+        updates, _ = each(direction, [m, v_max if amsgrad else v], corrections)
+        return updates, AdamState(step, m, v, v_max)
 
     return optax.GradientTransformation(init, update)
 
 
-def _correction(decay: float, count: jax.Array) -> jax.Array:
-    """``1 - decay**count``, without the digits that the subtraction would lose."""
-    steps = count.astype(jnp.result_type(float))
-    return -jnp.expm1(steps * math.log(decay)) if decay > 0 else jnp.ones_like(steps)
-
-
-def _each(rule: Callable[..., jax.Array], *trees: Any) -> Any:
-    """``rule`` over trees, at least in float32, and over real and imaginary parts separately."""
-
-    def leaf(*arrays: jax.Array) -> jax.Array:
-        dtype = arrays[0].dtype
-        if jnp.issubdtype(dtype, jnp.complexfloating):
-            return jax.lax.complex(rule(*(a.real for a in arrays)), rule(*(a.imag for a in arrays)))
-        return rule(*(a.astype(wide(dtype)) for a in arrays)).astype(dtype)
-
-    return jax.tree.map(leaf, *trees)
+def _largest(one: Any, other: Any) -> Any:
+    return each(lambda a, b: (jnp.maximum(a, b), b), [one, other], ())[0]
 
 
 def _adam(
     lr: Any,
-    betas: tuple[float, float],
+    betas: tuple[Any, Any],
     eps: float,
-    weight_decay: float,
+    weight_decay: Any,
     amsgrad: bool,
     maximize: bool,
     decoupled: bool,
 ) -> optax.GradientTransformation:
-    decay = optax.add_decayed_weights(weight_decay)
     return optax.chain(
         only_if(maximize, optax.scale(-1.0)),
-        only_if(weight_decay and not decoupled, decay),
+        decay_by(0 if decoupled else weight_decay),
         scale_by_torch_adam(*betas, eps, amsgrad),
-        only_if(weight_decay and decoupled, decay),
+        decay_by(weight_decay if decoupled else 0),
         scale_by_rate(lr),
     )
 
@@ -173,6 +169,9 @@ class Adam(Optimizer):
     References:
         torch.optim.Adam; Kingma and Ba, 2014; Reddi et al., 2018
     """
+
+    _drivable: ClassVar[tuple[str, ...]] = ("betas", "weight_decay")
+    _sometimes: ClassVar[tuple[str, ...]] = ("max_exp_avg_sq",)
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ what an optimizer is. The learning rate is a cell, too: it is data, and changing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,96 +18,17 @@ from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful, Version
 from funcnets.core.jit import jit
-from funcnets.core.layer import cells_of_trees, flatten
-from funcnets.core.tree import Same, freeze
-from funcnets.errors import ArgumentError, DTypeError, StateLeakError, TreeError, UnsupportedError
+from funcnets.core.pack import value_of
+from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
+from funcnets.optim.gradients import gradients_of
 from funcnets.optim.memory import Memory
+from funcnets.optim.param_group import SCHEDULER_KEYS, ParamGroup
+from funcnets.optim.state_dict import StateDict
 
-__all__ = ["Optimizer", "ParamGroup"]
-
-
-class ParamGroup(dict[str, Any]):
-    """The hyper-parameters of some parameters; assigning to one takes effect at the next step.
-
-    ``group["lr"]`` is data of the compiled step. Other hyper-parameters are part of the program: a new
-    value traces the step again, an earlier one finds its program.
-
-    Args:
-        cells: the parameters, which ``group["params"]`` gives.
-        options: the hyper-parameters by name.
-
-    Examples:
-        >>> from funcnets import nn, optim
-        >>> group = optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1).param_groups[0]
-        >>> group["lr"] *= 0.5
-        >>> group["lr"]
-        0.05
-    """
-
-    def __init__(self, cells: Sequence[Parameter], options: Mapping[str, Any]) -> None:
-        super().__init__(params=list(cells), **options)
-        self.rate: Buffer | None = None
-        if "lr" in options:
-            self.rate = Buffer(_rate(options["lr"]))
-        self.memories: list[Memory] = []
-        # A guess of the parameters that the next step starts with; spares fn.jit a second trace.
-        self._expected: Memory | None = None
-
-    @property
-    def cells(self) -> list[Parameter]:
-        """The parameters."""
-        return self["params"]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if frames.current() is not None:
-            raise StateLeakError(
-                f"the option {name!r} was changed inside a call, where it would change once and not at every step: "
-                "change it outside, between the steps"
-            )
-        super().__setitem__(name, value)
-        if name == "lr" and self.rate is not None:
-            self.rate._set(_rate(value, self.rate.dtype))
-        else:
-            Version.structure += 1
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Assign several options, as ``dict.update`` does."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
-
-    def __ior__(self, other: Any) -> ParamGroup:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.update(other)
-        return self
-
-    def share_out(self, ready: Any) -> list[Memory]:
-        """The memories that a step uses; parameters in ``ready`` that have none get one together."""
-        started = {cell for memory in self.memories for cell in memory.cells}
-        fresh = [c for c in self.cells if c in ready and c not in started]
-        if fresh:
-            expected, self._expected = self._expected, None
-            fits = expected is not None and list(map(id, expected.cells)) == list(map(id, fresh))
-            memory = expected if expected is not None and fits else Memory(fresh)
-            memory.started = True
-            self.memories.append(memory)
-        return [m for m in self.memories if any(c in ready for c in m.cells)]
-
-    def expected_memories(self) -> list[Memory]:
-        """The memories there are, and the one that the next step is likely to start."""
-        started = {cell for memory in self.memories for cell in memory.cells}
-        fresh = [c for c in self.cells if c.requires_grad and c not in started]
-        if not fresh:
-            self._expected = None
-        elif self._expected is None or list(map(id, self._expected.cells)) != list(map(id, fresh)):
-            self._expected = Memory(fresh)
-        return [*self.memories, *([self._expected] if self._expected is not None else [])]
+__all__ = ["Optimizer"]
 
 
-def _rate(value: Any, dtype: Any = None) -> jax.Array:
-    """A learning rate as an array, of JAX's default float if nothing else is asked."""
-    return jnp.asarray(np.asarray(value, jnp.result_type(float) if dtype is None else dtype))
-
-
-class Optimizer(Stateful):
+class Optimizer(StateDict, Stateful):
     """Any optax transformation, used statefully; the base class of this package's optimizers.
 
     Args:
@@ -134,6 +55,9 @@ class Optimizer(Stateful):
         torch.optim.Optimizer; optax.GradientTransformation
     """
 
+    #: Options that ``param_group.drive`` can make data of the step: the rule takes arrays for them.
+    _drivable: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -150,6 +74,7 @@ class Optimizer(Stateful):
         self.defaults = dict(defaults or {})
         self.param_groups: list[ParamGroup] = []
         self._compiled_step = jit(self._step_by_place)
+        self._init_hooks()
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got an empty parameter list")
@@ -170,8 +95,7 @@ class Optimizer(Stateful):
                 for some parameters only.
             DTypeError: something else than parameters.
         """
-        if frames.current() is not None:
-            raise StateLeakError("a parameter group was added inside a call: add it outside")
+        self._refuse_inside("a parameter group was added")
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise DTypeError(
                 f"param_group must be a dict with 'params', but got {describe(param_group)}"
@@ -184,11 +108,7 @@ class Optimizer(Stateful):
             )
         options = {**self.defaults, **{k: v for k, v in param_group.items() if k != "params"}}
         cells = self._unpack([given] if isinstance(given, Cell) else list(given), options)
-        unknown = [
-            k
-            for k in options
-            if k not in self.defaults and k not in ("initial_lr", "name", "param_names")
-        ]
+        unknown = [k for k in options if k not in self.defaults and k not in SCHEDULER_KEYS]
         if unknown:
             raise ArgumentError(
                 f"unknown options {unknown} in a parameter group; {type(self).__name__} has {sorted(self.defaults)}"
@@ -207,9 +127,9 @@ class Optimizer(Stateful):
                 f"lr must be a number, but got {describe(options['lr'])}; a schedule belongs into a transformation: "
                 "optim.Optimizer(params, optim.sgd_tx(schedule))"
             )
-        self._check(options)
+        self._check({"params": cells, **options})
         self._transformation(options, 0.0)
-        self.param_groups.append(ParamGroup(cells, options))
+        self.param_groups.append(ParamGroup(cells, options, self))
         Version.structure += 1
 
     def _unpack(self, entries: list[Any], options: dict[str, Any]) -> list[Parameter]:
@@ -227,6 +147,12 @@ class Optimizer(Stateful):
                     f"optimizer can only optimize Parameters, but one of the params is {describe(cell)}"
                 )
         return entries
+
+    def _refuse_inside(self, what: str, why: str = "it would not happen at every step") -> None:
+        if frames.current() is not None:
+            raise StateLeakError(
+                f"{what} inside a call, where {why}: do it outside, between the steps"
+            )
 
     # --- what a subclass defines ---
 
@@ -247,14 +173,16 @@ class Optimizer(Stateful):
         for g, group in enumerate(self.param_groups):
             tx = self._transformation(group, 0.0)
             for m, memory in enumerate(group.expected_memories()):
-                _, _, buffers, _ = memory.arrange(tx)
-                yield from ((f"{g}.memory.{m}.{i}", buffer) for i, buffer in enumerate(buffers))
+                slots, _ = memory.slots(tx)
+                yield from ((f"{g}.memory.{m}.{i}", slot.buffer) for i, slot in enumerate(slots))
 
     def _cells(self) -> Iterator[tuple[str, Cell]]:
         for g, group in enumerate(self.param_groups):
             yield from ((f"{g}.params.{i}", cell) for i, cell in enumerate(group.cells))
             if group.rate is not None:
                 yield f"{g}.lr", group.rate
+            for name, cells in group.driven.items():
+                yield from ((f"{g}.{name}.{i}", cell) for i, cell in enumerate(cells))
         yield from self._memory()
 
     def _will_write(self) -> Iterator[Cell]:
@@ -264,39 +192,47 @@ class Optimizer(Stateful):
             yield buffer
 
     def _fingerprint(self) -> Any:
-        return type(self), [
-            (
-                [(Same(c), c.requires_grad) for c in group.cells],
-                [
-                    (k, freeze(v))
-                    for k, v in group.items()
-                    if k not in ("params", "lr", "initial_lr")
-                ],
-            )
-            for group in self.param_groups
-        ]
+        hooks = [*self._step_pre_hooks, *self._step_post_hooks]
+        return type(self), hooks, [group.fingerprint() for group in self.param_groups]
 
     # --- the step ---
 
-    def step(self, grads: Any) -> None:
+    def step(self, grads: Any) -> Any:
         """Update the parameters.
 
         Args:
             grads: what ``fn.grad`` or ``fn.value_and_grad`` of the model returned, possibly changed
                 (clipped, averaged); if several modules were differentiated, a tuple of them, in
-                the order in which they were.
+                the order in which they were. Or a closure without arguments that returns what
+                ``fn.value_and_grad`` does, value and gradients.
+
+        Returns:
+            The value that the closure returned, or None.
 
         Raises:
             TreeError: the names or shapes are not those of the parameters, or they are those of
                 several modules whose parameters this optimizer holds.
             DTypeError: the gradients are not a nested dict, or have another dtype than the parameters.
         """
+        args, kwargs = (grads,), {}
+        for hook in list(self._step_pre_hooks.values()):
+            changed = hook(self, args, kwargs)
+            if changed is not None:
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise DTypeError(
+                        f"a step pre-hook must return None or a tuple of (new_args, new_kwargs), but got {describe(changed)}"
+                    )
+                args, kwargs = changed
+        out = self._step(*args, **kwargs)
+        for hook in list(self._step_post_hooks.values()):
+            hook(self, args, kwargs)
+        return out
+
+    def _step(self, grads: Any) -> Any:
+        value = None
         if callable(grads):
-            raise DTypeError(
-                "step(closure) is not how gradients arrive here: "
-                "loss, grads = fn.value_and_grad(loss_fn)(model); optimizer.step(grads)"
-            )
-        gradients = self._gradients(grads)
+            value, grads = evaluated(grads)
+        gradients = gradients_of(self.param_groups, grads, type(self).__name__)
         if frames.current() is not None:
             self._update(gradients)
         else:
@@ -307,6 +243,7 @@ class Optimizer(Stateful):
                 for i, cell in enumerate(group.cells)
             }
             self._compiled_step({places[cell]: value for cell, value in gradients.items()})
+        return value
 
     def _step_by_place(self, gradients: dict[str, Any]) -> None:
         places = {place: tuple(map(int, place.split("."))) for place in gradients}
@@ -314,7 +251,8 @@ class Optimizer(Stateful):
             {self.param_groups[g].cells[i]: gradients[place] for place, (g, i) in places.items()}
         )
 
-    def _update(self, gradients: dict[Parameter, Any]) -> None:
+    def _frame(self) -> Any:
+        """The running frame, in which a step happens."""
         frame = frames.current()
         if frame is None:
             raise StateLeakError(
@@ -322,9 +260,26 @@ class Optimizer(Stateful):
                 "be lost. Use fn.jit, or the pure face: a transformation such as optim.sgd_tx, and optax.apply_updates"
             )
         frame.used[self] = None
+        return frame
+
+    def _update(self, gradients: dict[Parameter, Any]) -> None:
+        frame = self._frame()
+
+        def copy(cell: Buffer) -> Buffer:
+            twin = Buffer(jax.ShapeDtypeStruct(cell.shape, cell.dtype))
+            twin.initializer = cell.initializer
+            if cell.has_value:
+                with jax.ensure_compile_time_eval():
+                    twin._set(jnp.copy(value_of(cell)), lent=False)
+            # The cell may have been written in this call.
+            frame.write(twin, frame.read(cell), "an optimizer's memory")
+            return twin
+
         for group in self.param_groups:
-            tx = self._transformation(group, None if group.rate is None else frame.read(group.rate))
-            for memory in group.share_out(gradients):
+            rate = None if group.rate is None else frame.read(group.rate)
+            tx = self._transformation(group.seen_by(frame.read), rate)
+            # Only our own rules treat each parameter by itself.
+            for memory in group.share_out(gradients, copy if self._tx is None else None):
                 self._advance(frame, tx, memory, gradients)
 
     def _advance(
@@ -335,76 +290,26 @@ class Optimizer(Stateful):
         gradients: dict[Parameter, Any],
     ) -> None:
         """One update of the parameters of one memory."""
-        cells = {str(i): cell for i, cell in enumerate(memory.cells)}
+        cells = {memory.name(i): cell for i, cell in enumerate(memory.cells)}
         params = {name: frame.read(cell) for name, cell in cells.items()}
         # JAX's gradient of a complex number points to the conjugate of the steepest ascent.
         tree = {
             name: jnp.conj(gradients[cell]) if cell in gradients else jnp.zeros_like(params[name])
             for name, cell in cells.items()
         }
-        paths, leaves, buffers, structure = memory.arrange(tx)
+        slots, structure = memory.slots(tx)
         # The dtype differs if the model was converted since.
-        values = [frame.read(b).astype(leaf.dtype) for b, leaf in zip(buffers, leaves, strict=True)]
+        values = [frame.read(slot.buffer).astype(slot.leaf.dtype) for slot in slots]
         done: Any = tx.update(tree, jax.tree.unflatten(structure, values), params)
         updates, state = done
-        absent = {name for name, cell in cells.items() if cell not in gradients}
-        for name in params.keys() - absent:
-            frame.write(
-                cells[name], optax.apply_updates(params[name], updates[name]), "a parameter"
-            )
-        for buffer, path, value in zip(buffers, paths, jax.tree.leaves(state), strict=True):
+        for name, cell in cells.items():
+            if cell in gradients:
+                new = optax.apply_updates(params[name], updates[name])
+                frame.write(cell, new, "a parameter")
+        for slot, value in zip(slots, jax.tree.leaves(state), strict=True):
             # A parameter without a gradient is left alone, and so is what is kept for it.
-            if not any(getattr(entry, "key", None) in absent for entry in path):
-                frame.write(buffer, value, "an optimizer's memory")
-
-    def _gradients(self, grads: Any) -> dict[Parameter, Any]:
-        """The gradient of each parameter that has one."""
-        trees = list(grads) if isinstance(grads, (tuple, list)) else [grads]
-        for tree in trees:
-            if not isinstance(tree, dict):
-                raise DTypeError(
-                    "step takes the gradients that fn.grad or fn.value_and_grad returned (a nested dict), "
-                    f"but got {describe(tree)}"
-                )
-        owned = {c for group in self.param_groups for c in group.cells}
-        names = {id(value): name for tree in trees for name, value in flatten(tree)}
-        found: dict[Any, Any] = {}
-        matched: Any = self._named(trees) or cells_of_trees(trees, owned)
-        for tree, rows in zip(trees, matched, strict=True):
-            found |= self._refuse(tree) if rows is None else rows
-        for cell, value in found.items():
-            for what, error in (("shape", TreeError), ("dtype", DTypeError)):
-                if getattr(value, what, None) != getattr(cell, what):
-                    raise error(
-                        f"the gradient of {names[id(value)]} must have its parameter's {what}, {getattr(cell, what)}, "
-                        f"but is {describe(value)}"
-                    )
-        return {
-            cell: value for cell, value in found.items() if cell in owned and cell.requires_grad
-        }
-
-    def _named(self, trees: list[Any]) -> list[dict[Parameter, Any]] | None:
-        """By the names that ``named_parameters`` gave, if they are those of the gradients together."""
-        names = {
-            name: cell
-            for group in self.param_groups
-            for name, cell in zip(group.get("param_names", ()), group.cells, strict=False)
-            if cell.requires_grad
-        }
-        found = [dict(flatten(tree)) for tree in trees]
-        rows = [name for tree in found for name in tree]
-        if not names or sorted(rows) != sorted(names):
-            return None
-        return [{names[name]: value for name, value in tree.items()} for tree in found]
-
-    def _refuse(self, tree: Any) -> NoReturn:
-        names = [name for name, _ in flatten(tree)]
-        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        count = sum(len(group.cells) for group in self.param_groups)
-        raise TreeError(
-            f"these gradients do not belong to the {count} parameters of this {type(self).__name__}: their names "
-            f"are {listed or 'none'}. Pass what fn.grad or fn.value_and_grad of the model returned"
-        )
+            if slot.place is None or memory.cells[slot.place] in gradients:
+                frame.write(slot.buffer, value, "an optimizer's memory")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Gradients are values here and are never accumulated: this raises and says so."""
@@ -418,3 +323,74 @@ class Optimizer(Stateful):
             lines = [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
             text += "\n".join([f"\nParameter Group {i}", *lines, ""])
         return text + ")"
+
+
+def in_call() -> bool:
+    """Whether a call is running, so that cells are read and written in its frame."""
+    return frames.current() is not None
+
+
+def call_until(
+    closure: Callable[[], Any],
+    advance: Callable[[Any, Any], Any],
+    search: Any,
+    at: Callable[[Any], dict[Cell, Any]],
+    done: Callable[[Any], Any],
+) -> tuple[Any, Any]:
+    """Call ``closure`` in the running call, in a compiled loop, with other values for some cells each time.
+
+    Buffers that the closure writes are carried from one call to the next, and each draws keys of its own.
+
+    Args:
+        closure: what is called.
+        advance: ``(search, result) -> search``.
+        search: the state that decides which values come next, and when it ends.
+        at: gives the values of cells at which the closure is called next.
+        done: whether it ends.
+
+    Returns:
+        What the first call returned, and the last state.
+    """
+    frame: Any = frames.current()
+    key: Any = None
+
+    def call(values: dict[Cell, Any], key: jax.Array | None) -> tuple[Any, frames.Frame]:
+        child = frame.child(values, key)
+        with frames.running(child):
+            return closure(), child
+
+    try:
+        out, child = call(at(search), None)
+    except frames.NeedsKey as need:
+        key = frame.fork_key(need.what)
+        out, child = call(at(search), jax.random.fold_in(key, 0))
+    carried = list(child.written)
+    frame.absorb(carried, child.written.values())
+
+    def body(carry: Any) -> Any:
+        search, values, count = carry
+        given = {**dict(zip(carried, values, strict=True)), **at(search)}
+        result, child = call(given, None if key is None else jax.random.fold_in(key, count))
+        if not set(carried).issuperset(child.written):
+            raise StateLeakError(
+                "the closure of step(closure) writes other buffers in its second call than in its first"
+            )
+        news = [child.read(cell) for cell in carried]
+        return advance(search, result), news, count + 1
+
+    start = (advance(search, out), [frame.read(cell) for cell in carried], jnp.ones((), jnp.int32))
+    search, news, _ = jax.lax.while_loop(lambda carry: ~done(carry[0]), body, start)
+    frame.absorb(carried, news)
+    return out, search
+
+
+def evaluated(closure: Callable[[], Any]) -> tuple[Any, Any]:
+    """Value and gradients out of a closure that was given to ``step``."""
+    out = closure()
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise DTypeError(
+            "the closure of step(closure) must return the value and the gradients, as "
+            "fn.value_and_grad(loss_fn)(model) gives them (loss, grads = fn.value_and_grad(loss_fn)(model); "
+            f"optimizer.step(grads) does without one), but it returned {describe(out)}"
+        )
+    return out

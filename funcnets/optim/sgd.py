@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from funcnets.optim._parts import only_if, refuse_flags, require, scale_by_rate
+from funcnets.optim._parts import (
+    decay_by,
+    in_use,
+    number,
+    only_if,
+    refuse_flags,
+    require,
+    scale_by_rate,
+)
 from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["SGD", "sgd_tx"]
 
 
-class MomentumState(NamedTuple):
+class SGDState(NamedTuple):
     """The momentum buffers, and whether any step was made."""
 
     started: jax.Array
-    trace: Any
+    momentum_buffer: Any
 
 
-def torch_momentum(
-    momentum: float, dampening: float, nesterov: bool
-) -> optax.GradientTransformation:
+def torch_momentum(momentum: Any, dampening: Any, nesterov: bool) -> optax.GradientTransformation:
     """Momentum whose new gradients count ``1 - dampening``, but for the first, which counts whole."""
 
-    def init(params: Any) -> MomentumState:
-        return MomentumState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, params))
+    def init(params: Any) -> SGDState:
+        return SGDState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MomentumState]:
-        share = jnp.where(state.started, 1.0 - dampening, 1.0)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SGDState]:
+        share = jnp.where(state.started, 1.0 - dampening, 1.0) if in_use(dampening) else None
 
-        def accumulate(trace: jax.Array, gradient: jax.Array) -> jax.Array:
-            return momentum * trace + (
-                share.astype(gradient.dtype) * gradient if dampening else gradient
-            )
+        def accumulate(buffer: jax.Array, gradient: jax.Array) -> jax.Array:
+            part = gradient if share is None else share.astype(gradient.dtype) * gradient
+            return number(momentum, buffer.dtype) * buffer + part
 
-        trace = jax.tree.map(accumulate, state.trace, updates)
-        if nesterov:
-            updates = jax.tree.map(lambda t, g: g + momentum * t, trace, updates)
-        else:
-            updates = trace
-        return updates, MomentumState(jnp.ones((), bool), trace)
+        def ahead(buffer: jax.Array, gradient: jax.Array) -> jax.Array:
+            return gradient + number(momentum, buffer.dtype) * buffer
+
+        buffers = jax.tree.map(accumulate, state.momentum_buffer, updates)
+        updates = jax.tree.map(ahead, buffers, updates) if nesterov else buffers
+        return updates, SGDState(jnp.ones((), bool), buffers)
 
     return optax.GradientTransformation(init, update)
 
@@ -71,8 +76,8 @@ def sgd_tx(
     """
     return optax.chain(
         only_if(maximize, optax.scale(-1.0)),
-        only_if(weight_decay, optax.add_decayed_weights(weight_decay)),
-        only_if(momentum, torch_momentum(momentum, dampening, nesterov)),
+        decay_by(weight_decay),
+        only_if(in_use(momentum), torch_momentum(momentum, dampening, nesterov)),
         scale_by_rate(lr),
     )
 
@@ -110,6 +115,9 @@ class SGD(Optimizer):
     References:
         torch.optim.SGD; Sutskever et al., 2013
     """
+
+    _drivable: ClassVar[tuple[str, ...]] = ("momentum", "dampening", "weight_decay")
+    _sometimes: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
     def __init__(
         self,
