@@ -22,13 +22,22 @@ from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
 
 if TYPE_CHECKING:
-    from funcnets import layers
+    from funcnets import amp, io, layers, train
+    from funcnets.amp import GradScaler, autocast
+    from funcnets.io import load, save
 
 __version__ = _version("funcnets")
 
 # What a script may not need is imported when it is first used: a room, or a name out of one.
 _LATER = {
+    "GradScaler": "funcnets.amp:GradScaler",
+    "amp": "funcnets.amp",
+    "autocast": "funcnets.amp:autocast",
+    "io": "funcnets.io",
     "layers": "funcnets.layers",
+    "load": "funcnets.io:load",
+    "save": "funcnets.io:save",
+    "train": "funcnets.train",
 }
 
 
@@ -46,8 +55,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "GradScaler",
     "Layer",
     "Module",
+    "amp",
+    "autocast",
     "checkpoint",
     "child_key",
     "core",
@@ -60,13 +72,17 @@ __all__ = [
     "grad",
     "init",
     "initial_seed",
+    "io",
     "jit",
     "layers",
+    "load",
     "manual_seed",
     "nn",
     "optim",
+    "save",
     "scan",
     "set_variables",
+    "train",
     "value_and_grad",
     "vmap",
 ]

@@ -30,6 +30,9 @@ RANK = {
     "nn": 4,
     "layers": 5,
     "optim": 5,
+    "amp": 5,
+    "io": 5,
+    "train": 6,
     "examples": 9,
 }
 
@@ -114,7 +117,8 @@ def test_no_file_is_longer_than_500_lines(path):
 
 def test_torch_is_imported_by_tests_only():
     for path in FILES:
-        assert not any(name.split(".")[0] == "torch" for name in imports(path)), path
+        if path != PACKAGE / "io" / "torch_files.py":
+            assert not any(name.split(".")[0] == "torch" for name in imports(path)), path
 
 
 def test_no_class_is_written_three_times_for_three_ranks():
@@ -141,6 +145,9 @@ def test_import_loads_no_optional_dependency():
         "tqdm",
         "rich",
         "orbax",
+        "safetensors",
+        "tensorboardX",
+        "grain",
         "treescope",
         "pytest",
     ]

@@ -45,14 +45,20 @@ def test_examples_run(name):
 
 ROOMS = [
     "funcnets",
+    "funcnets.amp",
     "funcnets.errors",
     "funcnets.functional",
     "funcnets.init",
+    "funcnets.io",
     "funcnets.layers",
     "funcnets.nn",
     "funcnets.nn.functional",
     "funcnets.nn.init",
     "funcnets.optim",
+    "funcnets.optim.lr_scheduler",
+    "funcnets.optim.schedules",
+    "funcnets.optim.swa_utils",
+    "funcnets.train",
     *(name for name in MODULES if re.match(r"funcnets\.nn\.utils(\.[a-z]\w*)?$", name)),
 ]
 ROLE = re.compile(r":(?:class|func):`~?([\w.]+)`")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_low
 from funcnets.functional._numeric import need_key, number, real, real_or_integer
 
 __all__ = [
@@ -227,6 +228,7 @@ def prelu(input: jax.Array, weight: jax.Array) -> jax.Array:
     References:
         He et al., "Delving deep into rectifiers", 2015; torch.nn.functional.prelu
     """
+    input, weight = in_low(input, weight)
     input, weight = real("input", input), real("weight", weight)
     if input.dtype != weight.dtype:
         raise DTypeError(

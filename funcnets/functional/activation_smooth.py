@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from funcnets._args import choice, describe, floating
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import axis_of, inexact, real, widen
 from funcnets.functional.activation import in_place
 
@@ -296,6 +297,7 @@ def softplus(input: jax.Array, beta: float = 1.0, threshold: float = 20.0) -> ja
     References:
         torch.nn.functional.softplus
     """
+    input = in_full(input)
     input = real("input", input)
     scaled = input * beta
     return jnp.where(scaled > threshold, input, jax.nn.softplus(scaled) / beta)

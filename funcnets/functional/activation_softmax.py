@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import axis_of, need_key, real, widen
 
 __all__ = ["gumbel_softmax", "log_softmax", "softmax", "softmin"]
@@ -25,7 +26,9 @@ def _implicit_axis(name: str, ndim: int, stacklevel: int) -> int:
 
 
 def _normalise(name: str, function, input, dim, stacklevel: int, dtype) -> jax.Array:
-    if dtype is not None and hasattr(input, "astype"):
+    if dtype is None:
+        input = in_full(input)
+    elif hasattr(input, "astype"):
         input = input.astype(dtype)
     input = real("input", input)
     if dim is None:
@@ -184,6 +187,7 @@ def gumbel_softmax(
         Maddison, Mnih and Teh, "The concrete distribution", 2016;
         torch.nn.functional.gumbel_softmax
     """
+    logits = in_full(logits)
     logits = real("logits", logits)
     if eps != 1e-10:
         warnings.warn("eps of gumbel_softmax has no effect; leave it out", stacklevel=2)

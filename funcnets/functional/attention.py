@@ -17,6 +17,7 @@ import numpy as np
 
 from funcnets._args import as_array, describe, probability
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_low, low_dtype
 from funcnets.functional._numeric import need_key, real
 from funcnets.functional.dropout import dropout
 
@@ -146,8 +147,9 @@ def attend(
     weights = normalise(scores)
     if dropout_p > 0:
         weights = dropout(weights, dropout_p, True, rng=rng)
-    weights = weights.astype(dtype)
-    return _heads_matmul(weights, value, acc).astype(dtype), weights
+    out = _heads_matmul(weights.astype(dtype), value, acc).astype(dtype)
+    # A softmax of autocast is in full precision.
+    return out, weights if low_dtype.value is not None else weights.astype(dtype)
 
 
 def scaled_dot_product_attention(
@@ -210,6 +212,7 @@ def scaled_dot_product_attention(
         torch.nn.functional.scaled_dot_product_attention;
         Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023.
     """
+    query, key, value, attn_mask = in_low(query, key, value, attn_mask)
     query, key, value = real("query", query), real("key", key), real("value", value)
     shape = check_attention(query, key, value, enable_gqa)
     if 0 < probability("dropout_p", dropout_p) < 1:

@@ -11,6 +11,7 @@ from jax import lax
 
 from funcnets._args import as_array, as_int, describe, ntuple, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_low
 from funcnets.functional._window import AXES
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_tbc"]
@@ -256,6 +257,7 @@ def explicit_padding(
 
 def same_dtype(input: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
     """The three as arrays of one dtype, which is not boolean; ``bias`` may be None."""
+    input, weight, bias = in_low(input, weight, bias)
     input, weight = as_array("input", input), as_array("weight", weight)
     bias = None if bias is None else as_array("bias", bias)
     for name, x in (("input", input), ("weight", weight), ("bias", bias)):

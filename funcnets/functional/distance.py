@@ -14,6 +14,7 @@ import numpy as np
 
 from funcnets._args import require_ndim
 from funcnets.errors import ArgumentError, UnsupportedError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import broadcast, common
 from funcnets.functional._numeric import absolute, axis_of, number, real, widen
 
@@ -78,6 +79,7 @@ def normalize(
     References:
         torch.nn.functional.normalize
     """
+    input = in_full(input)
     if out is not None:
         raise UnsupportedError("out= is not supported: arrays are immutable, use the result")
     p, input = number("p", p), real("input", input)
@@ -121,6 +123,7 @@ def pairwise_distance(
     References:
         torch.nn.functional.pairwise_distance
     """
+    x1, x2 = in_full(x1, x2)
     p = number("p", p)
     (x1, x2), dtype = common(x1=x1, x2=x2)
     x1, x2 = broadcast(x1=x1, x2=x2)
@@ -157,6 +160,7 @@ def cosine_similarity(x1: jax.Array, x2: jax.Array, dim: int = 1, eps: float = 1
     References:
         torch.nn.functional.cosine_similarity
     """
+    x1, x2 = in_full(x1, x2)
     if not eps >= 0:
         raise ArgumentError(f"eps must not be negative, but got {eps}")
     (x1, x2), dtype = common(x1=x1, x2=x2)
@@ -197,6 +201,7 @@ def pdist(input: jax.Array, p: float = 2.0) -> jax.Array:
     References:
         torch.nn.functional.pdist
     """
+    input = in_full(input)
     input = real("input", input)
     require_ndim("input", input, [2], "of shape (N, M)")
     if not number("p", p) >= 0:

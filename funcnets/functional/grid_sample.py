@@ -13,6 +13,7 @@ import numpy as np
 
 from funcnets._args import choice, describe, positive
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_widest
 from funcnets.functional._numeric import real, widen
 from funcnets.functional._window import flag, volume
 
@@ -60,6 +61,7 @@ def grid_sample(
     References:
         Jaderberg et al., Spatial Transformer Networks, 2015. torch.nn.functional.grid_sample
     """
+    input, grid = in_widest(input, grid)
     choice("mode", mode, ("bilinear", "nearest", "bicubic"))
     choice("padding_mode", padding_mode, ("zeros", "border", "reflection"))
     if align_corners is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from funcnets._args import as_array, as_int, choice, describe
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional import pool_adaptive
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import real, widen
 from funcnets.functional._window import flag
 
@@ -106,7 +107,7 @@ def interpolate(
         )[n - 1]
         return pool(input, sizes)
     scales = tuple(1 / f if f else None for f in factors)
-    return _resize(input, sizes, scales, mode, bool(align_corners), antialias)
+    return _resize(in_full(input), sizes, scales, mode, bool(align_corners), antialias)
 
 
 def upsample(

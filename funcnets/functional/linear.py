@@ -10,6 +10,7 @@ from jax import lax
 
 from funcnets._args import describe, require_ndim
 from funcnets.errors import DTypeError, ShapeError
+from funcnets.functional._autocast import in_low, in_widest
 from funcnets.functional._numeric import as_array
 
 __all__ = ["bilinear", "linear"]
@@ -42,6 +43,7 @@ def linear(input: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -
     References:
         torch.nn.functional.linear
     """
+    input, weight, bias = in_low(input, weight, bias)
     input, weight, bias = _arrays(input=input, weight=weight, bias=bias)
     require_ndim("weight", weight, (1, 2), "(out_features, in_features)")
     if input.ndim == 0 or input.shape[-1] != weight.shape[-1]:
@@ -83,6 +85,7 @@ def bilinear(
     References:
         torch.nn.functional.bilinear
     """
+    input1, input2, weight, bias = in_widest(input1, input2, weight, bias)
     input1, input2, weight, bias = _arrays(input1=input1, input2=input2, weight=weight, bias=bias)
     require_ndim("weight", weight, (3,), "(out_features, in1_features, in2_features)")
     for name, x, size in (("input1", input1, weight.shape[1]), ("input2", input2, weight.shape[2])):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe, integer
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import common, expand, reduced, resolve_reduction, same_dtype
 from funcnets.functional._numeric import as_array, real, widen
 
@@ -214,6 +215,7 @@ def cross_entropy(
     References:
         torch.nn.functional.cross_entropy
     """
+    input, target, weight = in_full(input, target, weight)
     reduction = resolve_reduction(size_average, reduce, reduction)
     terms = cross_entropy_terms(input, target, weight, ignore_index, label_smoothing)
     return reduce_terms(*terms, reduction)
@@ -262,6 +264,7 @@ def nll_loss(
     References:
         torch.nn.functional.nll_loss
     """
+    input, weight = in_full(input, weight)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input = real("input", input)
     axis = class_axis(input)
@@ -326,6 +329,7 @@ def binary_cross_entropy(
     References:
         torch.nn.functional.binary_cross_entropy
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input, target = real("input", input), as_array("target", target)
     same_dtype("target", target, "input", input)
@@ -383,6 +387,7 @@ def binary_cross_entropy_with_logits(
     References:
         torch.nn.functional.binary_cross_entropy_with_logits
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input, target = real("input", input), real("target", target)
     _same_shape(target, input)

@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnets._args import as_int, describe, integer, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import reduced, resolve_reduction
 from funcnets.functional._numeric import as_array, real, widen
 
@@ -150,6 +151,7 @@ def ctc_loss(
         Graves et al., "Connectionist temporal classification: labelling unsegmented sequence data
         with recurrent neural networks", 2006; torch.nn.functional.ctc_loss
     """
+    log_probs = in_full(log_probs)
     reduction = resolve_reduction(None, None, reduction)
     log_probs, targets = real("log_probs", log_probs), as_array("targets", targets)
     require_ndim("log_probs", log_probs, [2, 3], "of shape (T, C) or (T, N, C)")

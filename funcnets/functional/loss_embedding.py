@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import (
     at_least_zero,
     broadcast,
@@ -68,6 +69,7 @@ def cosine_embedding_loss(
     References:
         torch.nn.functional.cosine_embedding_loss
     """
+    input1, input2 = in_full(input1, input2)
     reduction = resolve_reduction(size_average, reduce, reduction)
     (x1, x2), dtype = common(input1=input1, input2=input2)
     y = signs(target, x1.dtype)
@@ -159,6 +161,7 @@ def triplet_margin_loss(
         Balntas et al., "Learning local feature descriptors with triplets and shallow convolutional
         neural networks", 2016; torch.nn.functional.triplet_margin_loss
     """
+    anchor, positive, negative = in_full(anchor, positive, negative)
     reduction = resolve_reduction(size_average, reduce, reduction)
     (a, n, q), dtype = common(anchor=anchor, negative=negative, positive=positive)
     _triplet_checks(a, q, n, margin)
@@ -213,6 +216,7 @@ def triplet_margin_with_distance_loss(
         Balntas et al., "Learning local feature descriptors with triplets and shallow convolutional
         neural networks", 2016; torch.nn.functional.triplet_margin_with_distance_loss
     """
+    anchor, positive, negative = in_full(anchor, positive, negative)
     reduction = resolve_reduction(None, None, reduction)
     anchor, positive = as_array("anchor", anchor), as_array("positive", positive)
     negative = as_array("negative", negative)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from funcnets._args import choice, describe, positive, require_ndim
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full, in_low
 from funcnets.functional._loss import common_dtype, resolve_reduction, same_dtype
 from funcnets.functional._numeric import as_array, real, widen
 from funcnets.functional.loss import cross_entropy_terms, reduce_terms
@@ -138,6 +139,7 @@ def linear_cross_entropy(
         torch.nn.functional.linear_cross_entropy
     """
     reduction = resolve_reduction(None, None, reduction)
+    input, linear_weight, linear_bias = in_low(input, linear_weight, linear_bias)
     input, linear_weight = real("input", input), real("linear_weight", linear_weight)
     target = as_array("target", target)
     require_ndim("input", input, [1, 2], "of shape (D,) or (N, D)")
@@ -167,7 +169,8 @@ def linear_cross_entropy(
         )
     index = -100 if ignore_index is None else ignore_index
 
-    dtype = common_dtype(input, target) if soft else input.dtype
+    # Of the two steps the product is in the precision of autocast, the loss in full.
+    dtype = common_dtype(*in_full(input, target)) if soft else in_full(input).dtype
 
     def terms(
         matrix: jax.Array, bias: jax.Array | None, x: jax.Array, y: jax.Array

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe, integer
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import (
     at_least_zero,
     broadcast,
@@ -70,6 +71,7 @@ def hinge_embedding_loss(
     References:
         torch.nn.functional.hinge_embedding_loss
     """
+    input = in_full(input)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input = real("input", input)
     x, y = broadcast(input=widen(input), target=signs(target, jnp.float32))
@@ -117,6 +119,7 @@ def margin_ranking_loss(
     References:
         torch.nn.functional.margin_ranking_loss
     """
+    input1, input2 = in_full(input1, input2)
     reduction = resolve_reduction(size_average, reduce, reduction)
     (x1, x2), dtype = common(input1=input1, input2=input2)
     y = signs(target, x1.dtype)
@@ -178,6 +181,7 @@ def multi_margin_loss(
     References:
         torch.nn.functional.multi_margin_loss
     """
+    input, weight = in_full(input, weight)
     reduction = resolve_reduction(size_average, reduce, reduction)
     if p not in (1, 2):
         raise ArgumentError(f"p must be 1 or 2, but got {p}")
@@ -246,6 +250,7 @@ def multilabel_margin_loss(
     References:
         torch.nn.functional.multilabel_margin_loss
     """
+    input = in_full(input)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input, target = real("input", input), integer("target", as_array("target", target))
     rows = _samples(widen(input))
@@ -303,6 +308,7 @@ def soft_margin_loss(
     References:
         torch.nn.functional.soft_margin_loss
     """
+    input = in_full(input)
     reduction = resolve_reduction(size_average, reduce, reduction)
     input = real("input", input)
     x, y = broadcast(input=widen(input), target=signs(target, widen(input).dtype))
@@ -348,6 +354,7 @@ def multilabel_soft_margin_loss(
     References:
         torch.nn.functional.multilabel_soft_margin_loss
     """
+    input = in_full(input)
     reduction = resolve_reduction(size_average, reduce, reduction)
     (x, y), dtype = common(input=input, target=real_or_integer("target", target))
     if x.ndim == 0:

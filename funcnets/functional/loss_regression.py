@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._loss import broadcast, common, matched, reduced, resolve_reduction
 from funcnets.functional._numeric import absolute, as_array, real, widen
 
@@ -84,6 +85,7 @@ def mse_loss(
     References:
         torch.nn.functional.mse_loss
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     x, y, dtype = matched(input, target)
     return _weighted_mean(jnp.square(x - y), weight, input, reduction, dtype)
@@ -128,6 +130,7 @@ def l1_loss(
     References:
         torch.nn.functional.l1_loss
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     x, y, dtype = matched(input, target)
     return _weighted_mean(absolute(x - y), weight, input, reduction, dtype)
@@ -174,6 +177,7 @@ def smooth_l1_loss(
     References:
         Girshick, "Fast R-CNN", 2015; torch.nn.functional.smooth_l1_loss
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     if not beta >= 0:
         raise ArgumentError(f"beta must not be negative, but got {beta}")
@@ -223,6 +227,7 @@ def huber_loss(
     References:
         Huber, "Robust estimation of a location parameter", 1964; torch.nn.functional.huber_loss
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(None, None, reduction)
     if not delta > 0:
         raise ArgumentError(f"delta must be positive, but got {delta}")
@@ -282,6 +287,7 @@ def poisson_nll_loss(
     References:
         torch.nn.functional.poisson_nll_loss
     """
+    input, target = in_full(input, target)
     reduction = resolve_reduction(size_average, reduce, reduction)
     (x, y), dtype = common(input=input, target=target)
     x, y = broadcast(input=x, target=y)
@@ -353,6 +359,7 @@ def gaussian_nll_loss(
         Nix and Weigend, "Estimating the mean and variance of the target probability distribution",
         1994; torch.nn.functional.gaussian_nll_loss
     """
+    input, target, var = in_full(input, target, var)
     reduction = resolve_reduction(None, None, reduction)
     input = as_array("input", input)
     if isinstance(var, (int, float)):
@@ -410,6 +417,7 @@ def kl_div(
     References:
         Kullback and Leibler, "On information and sufficiency", 1951; torch.nn.functional.kl_div
     """
+    input, target = in_full(input, target)
     legacy = size_average is not None or reduce is not None
     reduction = resolve_reduction(size_average, reduce, reduction, extra=("batchmean",))
     if reduction == "mean" and not legacy:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe, positive, probability, require_ndim
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_low
 from funcnets.functional._numeric import need_key, real
 from funcnets.functional.attention import (
     accumulator,
@@ -251,6 +252,9 @@ def multi_head_attention_forward(
         torch.nn.functional.multi_head_attention_forward;
         Vaswani et al., Attention Is All You Need, 2017.
     """
+    query, key, value, bias_k, bias_v, static_k, static_v = in_low(
+        query, key, value, bias_k, bias_v, static_k, static_v
+    )
     heads = positive("num_heads", num_heads)
     batched = _check_inputs(query, key, value, embed_dim_to_check, not use_separate_proj_weight)
     if embed_dim_to_check % heads:

@@ -17,6 +17,7 @@ from jax import lax
 
 from funcnets._args import as_int, describe, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import as_array, real, widen
 
 __all__ = [
@@ -64,6 +65,7 @@ def group_norm(
     References:
         Wu and He, 2018; torch.nn.functional.group_norm
     """
+    input, weight, bias = in_full(input, weight, bias)
     positive("num_groups", num_groups)
     input = check_channels(input, weight=weight, bias=bias)
     batch, channels, *spatial = input.shape
@@ -116,6 +118,7 @@ def layer_norm(
     References:
         Ba et al., 2016; torch.nn.functional.layer_norm
     """
+    input, weight, bias = in_full(input, weight, bias)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight, bias=bias)
     mean, var = moments(input, axes)
@@ -157,6 +160,7 @@ def rms_norm(
     References:
         Zhang and Sennrich, 2019; torch.nn.functional.rms_norm
     """
+    input, weight = in_full(input, weight)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight)
     wide = widen(input)
@@ -198,6 +202,7 @@ def local_response_norm(
     References:
         Krizhevsky et al., 2012; torch.nn.functional.local_response_norm
     """
+    input = in_full(input)
     positive("size", size)
     input = real("input", input)
     if input.ndim < 3:
@@ -240,6 +245,7 @@ def cross_map_lrn2d(
     References:
         torch.nn.CrossMapLRN2d
     """
+    input = in_full(input)
     reach = (positive("size", size) - 1) // 2
     input = real("input", input)
     require_ndim("input", input, (4,), "(N, C, H, W)")

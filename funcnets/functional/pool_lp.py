@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from funcnets._args import describe, ntuple
 from funcnets.errors import ArgumentError
 from funcnets.functional import pool
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import absolute, real, widen
 from funcnets.functional._window import volume
 
@@ -139,6 +140,7 @@ def _lp_pool(
     if math.isinf(power):
         sign = 1 if power > 0 else -1
         return sign * max_pool(sign * absolute(input), kernel_size, stride, ceil_mode=ceil_mode)
+    input = in_full(input)
     size = volume(ntuple("kernel_size", kernel_size, n, minimum=1))
     means = avg_pool(widen(input) ** power, kernel_size, stride, ceil_mode=ceil_mode)
     # The root has no derivative at 0: there the result is 0 whatever the input.

@@ -19,6 +19,7 @@ from jax import lax
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_low
 from funcnets.functional._numeric import as_array
 from funcnets.functional.dropout import dropout as drop
 from funcnets.functional.linear import linear
@@ -203,6 +204,7 @@ def run_stack(
     rng: jax.Array | None = None,
 ) -> tuple[jax.Array, State]:
     """Run layers of any kind of cell; ``state`` is ``hx`` as a tuple, the rest is as for ``lstm``."""
+    input, state, params = in_low(input, state, list(params))
     input = as_array("input", input)
     if input.ndim not in (2, 3):
         raise ShapeError(

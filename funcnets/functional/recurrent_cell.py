@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
+from funcnets.functional._autocast import in_low
 from funcnets.functional._numeric import as_array
 from funcnets.functional.linear import linear
 
@@ -279,7 +280,8 @@ def pair(hx: tuple[jax.Array, jax.Array]) -> State:
 
 
 def _cell(kind: Kind, input: jax.Array, state: State, weights: Weights) -> State:
-    input = as_array("input", input)
+    input, state, arrays = in_low(input, tuple(state), tuple(weights))
+    input, weights = as_array("input", input), Weights(*arrays)
     named = {f"w_{name}" if len(name) == 2 else name: w for name, w in weights._asdict().items()}
     weights = Weights(*(None if w is None else as_array(n, w) for n, w in named.items()))  # pyright: ignore
     if input.ndim not in (1, 2):

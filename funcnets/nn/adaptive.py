@@ -13,6 +13,7 @@ from funcnets import functional as F
 from funcnets._args import as_int, describe, integer, positive
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._autocast import in_full
 from funcnets.functional._numeric import as_array, number, real
 from funcnets.nn.container import ModuleList, Sequential
 from funcnets.nn.linear import Linear
@@ -144,7 +145,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
         rows, labels = (x, y) if x.ndim == 2 else (x[None], y[None])
         labels = labels.astype(jnp.int32)
-        output = jnp.full(labels.shape, jnp.nan, x.dtype)
+        output = jnp.full(labels.shape, jnp.nan, in_full(x).dtype)
         for low, part in zip([0, *self.cutoffs], self._clusters(rows), strict=False):
             inside = (labels >= low) & (labels < low + part.shape[1])
             index = jnp.where(inside, labels - low, 0)

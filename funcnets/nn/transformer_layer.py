@@ -6,6 +6,7 @@ layer here computes, except where a floating point mask or a fully masked row ta
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from funcnets import functional as F
 from funcnets._args import choice, describe
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError
+from funcnets.functional._autocast import in_widest
 from funcnets.nn.attention import MultiheadAttention
 from funcnets.nn.dropout import Dropout
 from funcnets.nn.linear import Linear
@@ -76,7 +78,9 @@ class _Layer(Module):
         self, x: jax.Array, norm: Module, block: Callable[[jax.Array], jax.Array]
     ) -> jax.Array:
         """``x + block(x)``, normalised before the block (``norm_first``) or after the sum."""
-        return x + block(norm(x)) if self.norm_first else norm(x + block(x))
+        if self.norm_first:
+            return operator.add(*in_widest(x, block(norm(x))))
+        return norm(operator.add(*in_widest(x, block(x))))
 
     def _feed_forward(self, x: jax.Array) -> jax.Array:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
