@@ -8,11 +8,11 @@
 ``fn.value_and_grad`` and the other lifts are JAX's transformations for its stateful face.
 """
 
-import importlib as _importlib
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
-from funcnets import core, errors, functional, init, nn, optim
+from funcnets import core, errors, init
+from funcnets._later import later as _later
 from funcnets.core.functional_call import functional_call
 from funcnets.core.jit import jit
 from funcnets.core.keys import child_key
@@ -22,37 +22,27 @@ from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
 
 if TYPE_CHECKING:
-    from funcnets import amp, io, layers, train
+    from funcnets import amp, functional, io, layers, nn, optim, train
     from funcnets.amp import GradScaler, autocast
     from funcnets.io import load, save
 
 __version__ = _version("funcnets")
 
-# What a script may not need is imported when it is first used: a room, or a name out of one.
-_LATER = {
-    "GradScaler": "funcnets.amp:GradScaler",
+_HOMES = {
+    "GradScaler": "funcnets.amp",
     "amp": "funcnets.amp",
-    "autocast": "funcnets.amp:autocast",
+    "autocast": "funcnets.amp",
+    "functional": "funcnets.functional",
     "io": "funcnets.io",
     "layers": "funcnets.layers",
-    "load": "funcnets.io:load",
-    "save": "funcnets.io:save",
+    "load": "funcnets.io",
+    "nn": "funcnets.nn",
+    "optim": "funcnets.optim",
+    "save": "funcnets.io",
     "train": "funcnets.train",
 }
 
-
-def __getattr__(name: str):
-    if name not in _LATER:
-        raise AttributeError(f"module 'funcnets' has no attribute {name!r}")
-    module, _, attribute = _LATER[name].partition(":")
-    value = _importlib.import_module(module)
-    globals()[name] = value = getattr(value, attribute) if attribute else value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
-
+__getattr__, __dir__ = _later(__name__, _HOMES)
 
 __all__ = [
     "GradScaler",

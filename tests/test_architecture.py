@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import pathlib
 import re
 import subprocess
@@ -24,6 +25,7 @@ OURS = sorted(
 RANK = {
     "errors": 0,
     "_args": 1,
+    "_later": 1,
     "functional": 2,
     "init": 2,
     "core": 3,
@@ -133,6 +135,26 @@ def test_no_class_is_written_three_times_for_three_ranks():
                 ]
                 statements = sum(1 for n in body for m in ast.walk(n) if isinstance(m, ast.stmt))
                 assert statements <= 8, f"{path.name}: {node.name} has {statements} statements"
+
+
+@pytest.mark.parametrize("package", ["", "nn", "optim"])
+def test_names_imported_later_are_those_that_type_checkers_see(package):
+    path = PACKAGE / package / "__init__.py"
+    dotted = f"funcnets.{package}".rstrip(".")
+    (block,) = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.If)]
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            home = f"{dotted}.{alias.name}" if node.module == dotted else node.module
+            seen[alias.asname or alias.name] = home
+    module = importlib.import_module(dotted)
+    assert seen == module._HOMES
+    assert set(module._HOMES) <= set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module '{dotted}' has no attribute 'nonsense'"):
+        module.nonsense  # noqa: B018
 
 
 def test_import_loads_no_optional_dependency():

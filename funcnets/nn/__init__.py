@@ -1,143 +1,322 @@
 """Layers under ``torch.nn``'s names: subclass ``Module``, or put layers together."""
 
+from typing import TYPE_CHECKING
+
+from funcnets._later import later
 from funcnets.core.cell import Buffer, Parameter
 from funcnets.core.module import Module
-from funcnets.nn import functional, init, utils
-from funcnets.nn.activation import (
-    Hardshrink,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    PReLU,
-    ReLU,
-    ReLU6,
-    RReLU,
-    Softshrink,
-    Threshold,
-)
-from funcnets.nn.activation_smooth import (
-    CELU,
-    ELU,
-    GELU,
-    GLU,
-    SELU,
-    LogSigmoid,
-    Mish,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Softsign,
-    Tanh,
-    Tanhshrink,
-)
-from funcnets.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
-from funcnets.nn.adaptive import AdaptiveLogSoftmaxWithLoss
-from funcnets.nn.attention import MultiheadAttention
-from funcnets.nn.batchnorm import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    SyncBatchNorm,
-)
-from funcnets.nn.container import Container, ModuleDict, ModuleList, Sequential
-from funcnets.nn.container_parameters import ParameterDict, ParameterList
-from funcnets.nn.conv import Conv1d, Conv2d, Conv3d
-from funcnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from funcnets.nn.distance import CosineSimilarity, PairwiseDistance
-from funcnets.nn.dropout import (
-    AlphaDropout,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    Dropout3d,
-    FeatureAlphaDropout,
-)
-from funcnets.nn.embedding import Embedding, EmbeddingBag
-from funcnets.nn.flatten import Flatten, Unflatten
-from funcnets.nn.fold import Fold, Unfold
-from funcnets.nn.from_layer import FromLayer
-from funcnets.nn.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
-from funcnets.nn.lazy import (
-    LazyBatchNorm1d,
-    LazyBatchNorm2d,
-    LazyBatchNorm3d,
-    LazyConv1d,
-    LazyConv2d,
-    LazyConv3d,
-    LazyConvTranspose1d,
-    LazyConvTranspose2d,
-    LazyConvTranspose3d,
-    LazyInstanceNorm1d,
-    LazyInstanceNorm2d,
-    LazyInstanceNorm3d,
-    LazyLinear,
-)
-from funcnets.nn.linear import Bilinear, Identity, Linear, NonDynamicallyQuantizableLinear
-from funcnets.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, NLLLoss2d
-from funcnets.nn.loss_ctc import CTCLoss
-from funcnets.nn.loss_embedding import (
-    CosineEmbeddingLoss,
-    TripletMarginLoss,
-    TripletMarginWithDistanceLoss,
-)
-from funcnets.nn.loss_linear import LinearCrossEntropyLoss, LinearCrossEntropyOptions
-from funcnets.nn.loss_margin import (
-    HingeEmbeddingLoss,
-    MarginRankingLoss,
-    MultiLabelMarginLoss,
-    MultiLabelSoftMarginLoss,
-    MultiMarginLoss,
-    SoftMarginLoss,
-)
-from funcnets.nn.loss_regression import (
-    GaussianNLLLoss,
-    HuberLoss,
-    KLDivLoss,
-    L1Loss,
-    MSELoss,
-    PoissonNLLLoss,
-    SmoothL1Loss,
-)
-from funcnets.nn.norm import CrossMapLRN2d, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
-from funcnets.nn.padding import (
-    CircularPad1d,
-    CircularPad2d,
-    CircularPad3d,
-    ConstantPad1d,
-    ConstantPad2d,
-    ConstantPad3d,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReflectionPad3d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    ReplicationPad3d,
-    ZeroPad1d,
-    ZeroPad2d,
-    ZeroPad3d,
-)
-from funcnets.nn.parameter import UninitializedBuffer, UninitializedParameter
-from funcnets.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
-from funcnets.nn.pool_adaptive import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
-)
-from funcnets.nn.pool_fractional import FractionalMaxPool2d, FractionalMaxPool3d
-from funcnets.nn.pool_lp import LPPool1d, LPPool2d, LPPool3d
-from funcnets.nn.pool_unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
-from funcnets.nn.recurrent import GRU, LSTM, RNN, RNNBase
-from funcnets.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
-from funcnets.nn.transformer import Transformer, TransformerDecoder, TransformerEncoder
-from funcnets.nn.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
-from funcnets.nn.vision import ChannelShuffle, PixelShuffle, PixelUnshuffle
+
+if TYPE_CHECKING:
+    from funcnets.nn import functional, init, utils
+    from funcnets.nn.activation import (
+        Hardshrink,
+        Hardsigmoid,
+        Hardswish,
+        Hardtanh,
+        LeakyReLU,
+        PReLU,
+        ReLU,
+        ReLU6,
+        RReLU,
+        Softshrink,
+        Threshold,
+    )
+    from funcnets.nn.activation_smooth import (
+        CELU,
+        ELU,
+        GELU,
+        GLU,
+        SELU,
+        LogSigmoid,
+        Mish,
+        Sigmoid,
+        SiLU,
+        Softplus,
+        Softsign,
+        Tanh,
+        Tanhshrink,
+    )
+    from funcnets.nn.activation_softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+    from funcnets.nn.adaptive import AdaptiveLogSoftmaxWithLoss
+    from funcnets.nn.attention import MultiheadAttention
+    from funcnets.nn.batchnorm import (
+        BatchNorm1d,
+        BatchNorm2d,
+        BatchNorm3d,
+        InstanceNorm1d,
+        InstanceNorm2d,
+        InstanceNorm3d,
+        SyncBatchNorm,
+    )
+    from funcnets.nn.container import Container, ModuleDict, ModuleList, Sequential
+    from funcnets.nn.container_parameters import ParameterDict, ParameterList
+    from funcnets.nn.conv import Conv1d, Conv2d, Conv3d
+    from funcnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+    from funcnets.nn.distance import CosineSimilarity, PairwiseDistance
+    from funcnets.nn.dropout import (
+        AlphaDropout,
+        Dropout,
+        Dropout1d,
+        Dropout2d,
+        Dropout3d,
+        FeatureAlphaDropout,
+    )
+    from funcnets.nn.embedding import Embedding, EmbeddingBag
+    from funcnets.nn.flatten import Flatten, Unflatten
+    from funcnets.nn.fold import Fold, Unfold
+    from funcnets.nn.from_layer import FromLayer
+    from funcnets.nn.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+    from funcnets.nn.lazy import (
+        LazyBatchNorm1d,
+        LazyBatchNorm2d,
+        LazyBatchNorm3d,
+        LazyConv1d,
+        LazyConv2d,
+        LazyConv3d,
+        LazyConvTranspose1d,
+        LazyConvTranspose2d,
+        LazyConvTranspose3d,
+        LazyInstanceNorm1d,
+        LazyInstanceNorm2d,
+        LazyInstanceNorm3d,
+        LazyLinear,
+    )
+    from funcnets.nn.linear import Bilinear, Identity, Linear, NonDynamicallyQuantizableLinear
+    from funcnets.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, NLLLoss2d
+    from funcnets.nn.loss_ctc import CTCLoss
+    from funcnets.nn.loss_embedding import (
+        CosineEmbeddingLoss,
+        TripletMarginLoss,
+        TripletMarginWithDistanceLoss,
+    )
+    from funcnets.nn.loss_linear import LinearCrossEntropyLoss, LinearCrossEntropyOptions
+    from funcnets.nn.loss_margin import (
+        HingeEmbeddingLoss,
+        MarginRankingLoss,
+        MultiLabelMarginLoss,
+        MultiLabelSoftMarginLoss,
+        MultiMarginLoss,
+        SoftMarginLoss,
+    )
+    from funcnets.nn.loss_regression import (
+        GaussianNLLLoss,
+        HuberLoss,
+        KLDivLoss,
+        L1Loss,
+        MSELoss,
+        PoissonNLLLoss,
+        SmoothL1Loss,
+    )
+    from funcnets.nn.norm import CrossMapLRN2d, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+    from funcnets.nn.padding import (
+        CircularPad1d,
+        CircularPad2d,
+        CircularPad3d,
+        ConstantPad1d,
+        ConstantPad2d,
+        ConstantPad3d,
+        ReflectionPad1d,
+        ReflectionPad2d,
+        ReflectionPad3d,
+        ReplicationPad1d,
+        ReplicationPad2d,
+        ReplicationPad3d,
+        ZeroPad1d,
+        ZeroPad2d,
+        ZeroPad3d,
+    )
+    from funcnets.nn.parameter import UninitializedBuffer, UninitializedParameter
+    from funcnets.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+    from funcnets.nn.pool_adaptive import (
+        AdaptiveAvgPool1d,
+        AdaptiveAvgPool2d,
+        AdaptiveAvgPool3d,
+        AdaptiveMaxPool1d,
+        AdaptiveMaxPool2d,
+        AdaptiveMaxPool3d,
+    )
+    from funcnets.nn.pool_fractional import FractionalMaxPool2d, FractionalMaxPool3d
+    from funcnets.nn.pool_lp import LPPool1d, LPPool2d, LPPool3d
+    from funcnets.nn.pool_unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
+    from funcnets.nn.recurrent import GRU, LSTM, RNN, RNNBase
+    from funcnets.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
+    from funcnets.nn.transformer import Transformer, TransformerDecoder, TransformerEncoder
+    from funcnets.nn.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
+    from funcnets.nn.vision import ChannelShuffle, PixelShuffle, PixelUnshuffle
+
+_HOMES = {
+    "AdaptiveAvgPool1d": "funcnets.nn.pool_adaptive",
+    "AdaptiveAvgPool2d": "funcnets.nn.pool_adaptive",
+    "AdaptiveAvgPool3d": "funcnets.nn.pool_adaptive",
+    "AdaptiveLogSoftmaxWithLoss": "funcnets.nn.adaptive",
+    "AdaptiveMaxPool1d": "funcnets.nn.pool_adaptive",
+    "AdaptiveMaxPool2d": "funcnets.nn.pool_adaptive",
+    "AdaptiveMaxPool3d": "funcnets.nn.pool_adaptive",
+    "AlphaDropout": "funcnets.nn.dropout",
+    "AvgPool1d": "funcnets.nn.pool",
+    "AvgPool2d": "funcnets.nn.pool",
+    "AvgPool3d": "funcnets.nn.pool",
+    "BCELoss": "funcnets.nn.loss",
+    "BCEWithLogitsLoss": "funcnets.nn.loss",
+    "BatchNorm1d": "funcnets.nn.batchnorm",
+    "BatchNorm2d": "funcnets.nn.batchnorm",
+    "BatchNorm3d": "funcnets.nn.batchnorm",
+    "Bilinear": "funcnets.nn.linear",
+    "CELU": "funcnets.nn.activation_smooth",
+    "CTCLoss": "funcnets.nn.loss_ctc",
+    "ChannelShuffle": "funcnets.nn.vision",
+    "CircularPad1d": "funcnets.nn.padding",
+    "CircularPad2d": "funcnets.nn.padding",
+    "CircularPad3d": "funcnets.nn.padding",
+    "ConstantPad1d": "funcnets.nn.padding",
+    "ConstantPad2d": "funcnets.nn.padding",
+    "ConstantPad3d": "funcnets.nn.padding",
+    "Container": "funcnets.nn.container",
+    "Conv1d": "funcnets.nn.conv",
+    "Conv2d": "funcnets.nn.conv",
+    "Conv3d": "funcnets.nn.conv",
+    "ConvTranspose1d": "funcnets.nn.conv_transpose",
+    "ConvTranspose2d": "funcnets.nn.conv_transpose",
+    "ConvTranspose3d": "funcnets.nn.conv_transpose",
+    "CosineEmbeddingLoss": "funcnets.nn.loss_embedding",
+    "CosineSimilarity": "funcnets.nn.distance",
+    "CrossEntropyLoss": "funcnets.nn.loss",
+    "CrossMapLRN2d": "funcnets.nn.norm",
+    "Dropout": "funcnets.nn.dropout",
+    "Dropout1d": "funcnets.nn.dropout",
+    "Dropout2d": "funcnets.nn.dropout",
+    "Dropout3d": "funcnets.nn.dropout",
+    "ELU": "funcnets.nn.activation_smooth",
+    "Embedding": "funcnets.nn.embedding",
+    "EmbeddingBag": "funcnets.nn.embedding",
+    "FeatureAlphaDropout": "funcnets.nn.dropout",
+    "Flatten": "funcnets.nn.flatten",
+    "Fold": "funcnets.nn.fold",
+    "FractionalMaxPool2d": "funcnets.nn.pool_fractional",
+    "FractionalMaxPool3d": "funcnets.nn.pool_fractional",
+    "FromLayer": "funcnets.nn.from_layer",
+    "GELU": "funcnets.nn.activation_smooth",
+    "GLU": "funcnets.nn.activation_smooth",
+    "GRU": "funcnets.nn.recurrent",
+    "GRUCell": "funcnets.nn.recurrent_cell",
+    "GaussianNLLLoss": "funcnets.nn.loss_regression",
+    "GroupNorm": "funcnets.nn.norm",
+    "Hardshrink": "funcnets.nn.activation",
+    "Hardsigmoid": "funcnets.nn.activation",
+    "Hardswish": "funcnets.nn.activation",
+    "Hardtanh": "funcnets.nn.activation",
+    "HingeEmbeddingLoss": "funcnets.nn.loss_margin",
+    "HuberLoss": "funcnets.nn.loss_regression",
+    "Identity": "funcnets.nn.linear",
+    "InstanceNorm1d": "funcnets.nn.batchnorm",
+    "InstanceNorm2d": "funcnets.nn.batchnorm",
+    "InstanceNorm3d": "funcnets.nn.batchnorm",
+    "KLDivLoss": "funcnets.nn.loss_regression",
+    "L1Loss": "funcnets.nn.loss_regression",
+    "LPPool1d": "funcnets.nn.pool_lp",
+    "LPPool2d": "funcnets.nn.pool_lp",
+    "LPPool3d": "funcnets.nn.pool_lp",
+    "LSTM": "funcnets.nn.recurrent",
+    "LSTMCell": "funcnets.nn.recurrent_cell",
+    "LayerNorm": "funcnets.nn.norm",
+    "LazyBatchNorm1d": "funcnets.nn.lazy",
+    "LazyBatchNorm2d": "funcnets.nn.lazy",
+    "LazyBatchNorm3d": "funcnets.nn.lazy",
+    "LazyConv1d": "funcnets.nn.lazy",
+    "LazyConv2d": "funcnets.nn.lazy",
+    "LazyConv3d": "funcnets.nn.lazy",
+    "LazyConvTranspose1d": "funcnets.nn.lazy",
+    "LazyConvTranspose2d": "funcnets.nn.lazy",
+    "LazyConvTranspose3d": "funcnets.nn.lazy",
+    "LazyInstanceNorm1d": "funcnets.nn.lazy",
+    "LazyInstanceNorm2d": "funcnets.nn.lazy",
+    "LazyInstanceNorm3d": "funcnets.nn.lazy",
+    "LazyLinear": "funcnets.nn.lazy",
+    "LeakyReLU": "funcnets.nn.activation",
+    "Linear": "funcnets.nn.linear",
+    "LinearCrossEntropyLoss": "funcnets.nn.loss_linear",
+    "LinearCrossEntropyOptions": "funcnets.nn.loss_linear",
+    "LocalResponseNorm": "funcnets.nn.norm",
+    "LogSigmoid": "funcnets.nn.activation_smooth",
+    "LogSoftmax": "funcnets.nn.activation_softmax",
+    "MSELoss": "funcnets.nn.loss_regression",
+    "MarginRankingLoss": "funcnets.nn.loss_margin",
+    "MaxPool1d": "funcnets.nn.pool",
+    "MaxPool2d": "funcnets.nn.pool",
+    "MaxPool3d": "funcnets.nn.pool",
+    "MaxUnpool1d": "funcnets.nn.pool_unpool",
+    "MaxUnpool2d": "funcnets.nn.pool_unpool",
+    "MaxUnpool3d": "funcnets.nn.pool_unpool",
+    "Mish": "funcnets.nn.activation_smooth",
+    "ModuleDict": "funcnets.nn.container",
+    "ModuleList": "funcnets.nn.container",
+    "MultiLabelMarginLoss": "funcnets.nn.loss_margin",
+    "MultiLabelSoftMarginLoss": "funcnets.nn.loss_margin",
+    "MultiMarginLoss": "funcnets.nn.loss_margin",
+    "MultiheadAttention": "funcnets.nn.attention",
+    "NLLLoss": "funcnets.nn.loss",
+    "NLLLoss2d": "funcnets.nn.loss",
+    "NonDynamicallyQuantizableLinear": "funcnets.nn.linear",
+    "PReLU": "funcnets.nn.activation",
+    "PairwiseDistance": "funcnets.nn.distance",
+    "ParameterDict": "funcnets.nn.container_parameters",
+    "ParameterList": "funcnets.nn.container_parameters",
+    "PixelShuffle": "funcnets.nn.vision",
+    "PixelUnshuffle": "funcnets.nn.vision",
+    "PoissonNLLLoss": "funcnets.nn.loss_regression",
+    "RMSNorm": "funcnets.nn.norm",
+    "RNN": "funcnets.nn.recurrent",
+    "RNNBase": "funcnets.nn.recurrent",
+    "RNNCell": "funcnets.nn.recurrent_cell",
+    "RNNCellBase": "funcnets.nn.recurrent_cell",
+    "RReLU": "funcnets.nn.activation",
+    "ReLU": "funcnets.nn.activation",
+    "ReLU6": "funcnets.nn.activation",
+    "ReflectionPad1d": "funcnets.nn.padding",
+    "ReflectionPad2d": "funcnets.nn.padding",
+    "ReflectionPad3d": "funcnets.nn.padding",
+    "ReplicationPad1d": "funcnets.nn.padding",
+    "ReplicationPad2d": "funcnets.nn.padding",
+    "ReplicationPad3d": "funcnets.nn.padding",
+    "SELU": "funcnets.nn.activation_smooth",
+    "Sequential": "funcnets.nn.container",
+    "SiLU": "funcnets.nn.activation_smooth",
+    "Sigmoid": "funcnets.nn.activation_smooth",
+    "SmoothL1Loss": "funcnets.nn.loss_regression",
+    "SoftMarginLoss": "funcnets.nn.loss_margin",
+    "Softmax": "funcnets.nn.activation_softmax",
+    "Softmax2d": "funcnets.nn.activation_softmax",
+    "Softmin": "funcnets.nn.activation_softmax",
+    "Softplus": "funcnets.nn.activation_smooth",
+    "Softshrink": "funcnets.nn.activation",
+    "Softsign": "funcnets.nn.activation_smooth",
+    "SyncBatchNorm": "funcnets.nn.batchnorm",
+    "Tanh": "funcnets.nn.activation_smooth",
+    "Tanhshrink": "funcnets.nn.activation_smooth",
+    "Threshold": "funcnets.nn.activation",
+    "Transformer": "funcnets.nn.transformer",
+    "TransformerDecoder": "funcnets.nn.transformer",
+    "TransformerDecoderLayer": "funcnets.nn.transformer_layer",
+    "TransformerEncoder": "funcnets.nn.transformer",
+    "TransformerEncoderLayer": "funcnets.nn.transformer_layer",
+    "TripletMarginLoss": "funcnets.nn.loss_embedding",
+    "TripletMarginWithDistanceLoss": "funcnets.nn.loss_embedding",
+    "Unflatten": "funcnets.nn.flatten",
+    "Unfold": "funcnets.nn.fold",
+    "UninitializedBuffer": "funcnets.nn.parameter",
+    "UninitializedParameter": "funcnets.nn.parameter",
+    "Upsample": "funcnets.nn.interpolate",
+    "UpsamplingBilinear2d": "funcnets.nn.interpolate",
+    "UpsamplingNearest2d": "funcnets.nn.interpolate",
+    "ZeroPad1d": "funcnets.nn.padding",
+    "ZeroPad2d": "funcnets.nn.padding",
+    "ZeroPad3d": "funcnets.nn.padding",
+    "functional": "funcnets.nn.functional",
+    "init": "funcnets.nn.init",
+    "utils": "funcnets.nn.utils",
+}
+
+__getattr__, __dir__ = later(__name__, _HOMES)
 
 __all__ = [
     "AdaptiveAvgPool1d",
