@@ -44,8 +44,7 @@ def update_joined(
         [names[c] for c in group] for group in grouped([c for c in cells.values() if c.has_value])
     ]
     if not groups:
-        updates, state = tx.update(gradients, state, params)
-        return _applied(params, updates), state
+        return update_apart(tx, cells, gradients, state, params)
     joined = {name for group in groups for name in group}
     shapes = {name: value.shape for name, value in params.items()}
 
@@ -74,6 +73,18 @@ def update_joined(
     done = structure.flatten_up_to(state)
     state = structure.unflatten([part(n) if f else n for n, f in zip(done, like, strict=True)])
     return part(_applied(join(params), updates)), state
+
+
+def update_apart(
+    tx: optax.GradientTransformation,
+    cells: Mapping[str, Parameter],
+    gradients: Tree,
+    state: Any,
+    params: Tree,
+) -> tuple[Tree, Any]:
+    """The same for any transformation, array by array."""
+    updates, state = tx.update(gradients, state, params)
+    return _applied(params, updates), state
 
 
 def _parted(vector: jax.Array, group: Sequence[str], shapes: Mapping[str, Any]) -> Tree:

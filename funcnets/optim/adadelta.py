@@ -91,6 +91,7 @@ class Adadelta(Optimizer):
         torch.optim.Adadelta; Zeiler, 2012
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("weight_decay",)
 
     def __init__(

@@ -66,7 +66,8 @@ def adafactor_tx(
         squares = g * g
 
         def mean(old: jax.Array, new: jax.Array) -> jax.Array:
-            return (old + decay[0] * (new - old.astype(real))).astype(old.dtype)
+            before = old.astype(real)
+            return (before + decay[0] * (new - before)).astype(old.dtype)
 
         if var is None:
             row = mean(row, squares.mean(-1, keepdims=True))

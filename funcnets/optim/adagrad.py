@@ -93,6 +93,7 @@ class Adagrad(Optimizer):
         torch.optim.Adagrad; Duchi et al., 2011
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("weight_decay",)
     _has_state_at_once: ClassVar[bool] = True
 

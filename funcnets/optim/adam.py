@@ -170,6 +170,7 @@ class Adam(Optimizer):
         torch.optim.Adam; Kingma and Ba, 2014; Reddi et al., 2018
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("betas", "weight_decay")
     _sometimes: ClassVar[tuple[str, ...]] = ("max_exp_avg_sq",)
 

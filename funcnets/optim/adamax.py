@@ -93,6 +93,7 @@ class Adamax(Optimizer):
         torch.optim.Adamax; Kingma and Ba, 2014, section 7
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("betas", "weight_decay")
 
     def __init__(

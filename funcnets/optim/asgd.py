@@ -132,6 +132,7 @@ class ASGD(Optimizer):
         torch.optim.ASGD; Polyak and Juditsky, 1992
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("weight_decay",)
 
     def __init__(

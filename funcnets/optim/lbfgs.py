@@ -232,6 +232,7 @@ class LBFGS(Optimizer):
                 "LBFGS evaluates the function several times in a step, so its step takes a closure: "
                 "optimizer.step(lambda: fn.value_and_grad(loss_fn)(model))"
             )
+        self._opt_called = True
         search = self._step_in_call if in_call() else self._step_outside
         return search(grads)
 

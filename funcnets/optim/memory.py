@@ -96,7 +96,7 @@ class Memory:
             key = _place_in_state(path, names)
             known = self._buffers.get((key[0], key[2], leaf.shape))
             if known is None:
-                known = Buffer(leaf)
+                known = _cell_for(leaf)
                 fresh.append(i)
             slots.append(Slot(*key, leaf, known))
         begin = self._beginning(tx, fresh)
@@ -194,6 +194,15 @@ class Memory:
                     part.spare[field, None if place is None else new[place]] = array
             parts.append(part)
         return parts
+
+
+def _cell_for(leaf: jax.ShapeDtypeStruct) -> Buffer:
+    """A cell of a shape and dtype, which may be that of random keys."""
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return Buffer(leaf)
+    cell = Buffer(leaf.shape, dtype=jnp.uint32)
+    cell._dtype = leaf.dtype
+    return cell
 
 
 def _value_if_any(cell: Cell) -> jax.Array | None:

@@ -133,6 +133,7 @@ class NAdam(Optimizer):
         torch.optim.NAdam; Dozat, 2016
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("betas", "weight_decay")
 
     def __init__(

@@ -20,6 +20,7 @@ from funcnets.core.cell import Buffer, Cell, Parameter, Stateful, Version
 from funcnets.core.jit import jit
 from funcnets.core.pack import value_of
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
+from funcnets.optim._joined import update_apart, update_joined
 from funcnets.optim.gradients import gradients_of
 from funcnets.optim.memory import Memory
 from funcnets.optim.param_group import SCHEDULER_KEYS, ParamGroup
@@ -57,6 +58,8 @@ class Optimizer(StateDict, Stateful):
 
     #: Options that ``param_group.drive`` can make data of the step: the rule takes arrays for them.
     _drivable: ClassVar[tuple[str, ...]] = ()
+    #: Whether the rule treats every number by itself: small arrays are then updated together.
+    _elementwise: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Optimizer(StateDict, Stateful):
         self.param_groups: list[ParamGroup] = []
         self._compiled_step = jit(self._step_by_place)
         self._init_hooks()
+        self._opt_called = False  # PyTorch's name; schedulers look at it
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got an empty parameter list")
@@ -260,6 +264,7 @@ class Optimizer(StateDict, Stateful):
                 "be lost. Use fn.jit, or the pure face: a transformation such as optim.sgd_tx, and optax.apply_updates"
             )
         frame.used[self] = None
+        self._opt_called = True
         return frame
 
     def _update(self, gradients: dict[Parameter, Any]) -> None:
@@ -299,13 +304,12 @@ class Optimizer(StateDict, Stateful):
         }
         slots, structure = memory.slots(tx)
         # The dtype differs if the model was converted since.
-        values = [frame.read(slot.buffer).astype(slot.leaf.dtype) for slot in slots]
-        done: Any = tx.update(tree, jax.tree.unflatten(structure, values), params)
-        updates, state = done
+        values = [converted(frame.read(slot.buffer), slot.leaf.dtype) for slot in slots]
+        update = update_joined if self._elementwise else update_apart
+        new, state = update(tx, cells, tree, jax.tree.unflatten(structure, values), params)
         for name, cell in cells.items():
             if cell in gradients:
-                new = optax.apply_updates(params[name], updates[name])
-                frame.write(cell, new, "a parameter")
+                frame.write(cell, new[name], "a parameter")
         for slot, value in zip(slots, jax.tree.leaves(state), strict=True):
             # A parameter without a gradient is left alone, and so is what is kept for it.
             if slot.place is None or memory.cells[slot.place] in gradients:
@@ -323,6 +327,11 @@ class Optimizer(StateDict, Stateful):
             lines = [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
             text += "\n".join([f"\nParameter Group {i}", *lines, ""])
         return text + ")"
+
+
+def converted(value: jax.Array, dtype: Any) -> jax.Array:
+    """A value in another dtype; random keys, which cannot be cast, as they are."""
+    return value if value.dtype == dtype else value.astype(dtype)
 
 
 def in_call() -> bool:

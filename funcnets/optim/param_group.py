@@ -80,18 +80,20 @@ class ParamGroup(dict[str, Any]):
         self._owner._refuse_inside(
             f"the option {name!r} was changed", "it would change once and not at every step"
         )
-        numbers: Sequence[Any] = ()
-        if name in self.driven:
-            numbers = numbers_of(value)
-            if len(numbers) != len(self.driven[name]):
-                raise ArgumentError(f"{name} must be like {self[name]}, but got {describe(value)}")
+        before = numbers_of(self.get(name))
+        numbers = numbers_of(value)
+        driven = self.driven.get(name, ())
+        if driven and len(numbers) != len(driven):
+            raise ArgumentError(f"{name} must be like {self[name]}, but got {describe(value)}")
         super().__setitem__(name, value)
         if name == "lr" and self.rate is not None:
-            self.rate._set(_rate(value, self.rate.dtype))
+            self.rate._set(_rate(value, self.rate.dtype), lent=False)
             return
-        for cell, number in zip(self.driven.get(name, ()), numbers, strict=True):
-            cell._set(_rate(number, cell.dtype))
-        if name not in SCHEDULER_KEYS:
+        for cell, number in zip(driven, numbers, strict=False):
+            cell._set(_rate(number, cell.dtype), lent=False)
+        # Of an option that is data, the program knows only which numbers are zero.
+        same = driven and [n == 0 for n in numbers] == [n == 0 for n in before]
+        if not same and name not in SCHEDULER_KEYS:
             Version.structure += 1
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -191,4 +193,5 @@ def numbers_of(value: Any) -> Sequence[Any]:
 
 def _rate(value: Any, dtype: Any = None) -> jax.Array:
     """A learning rate as an array, of JAX's default float if nothing else is asked."""
-    return jnp.asarray(np.asarray(value, jnp.result_type(float) if dtype is None else dtype))
+    # A copy: JAX may share the memory of an array that its owner changes later.
+    return jnp.asarray(np.array(value, jnp.result_type(float) if dtype is None else dtype))

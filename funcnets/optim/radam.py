@@ -147,6 +147,7 @@ class RAdam(Optimizer):
         torch.optim.RAdam; Liu et al., 2019
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("betas", "weight_decay")
 
     def __init__(

@@ -105,6 +105,7 @@ class RMSprop(Optimizer):
         torch.optim.RMSprop; Hinton, 2012, lecture 6; Graves, 2013 (centered)
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("momentum", "weight_decay")
     _sometimes: ClassVar[tuple[str, ...]] = ("momentum_buffer", "grad_avg")
 

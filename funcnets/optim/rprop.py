@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +102,8 @@ class Rprop(Optimizer):
     References:
         torch.optim.Rprop; Riedmiller and Braun, 1993
     """
+
+    _elementwise: ClassVar[bool] = True
 
     def __init__(
         self,

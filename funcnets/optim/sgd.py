@@ -116,6 +116,7 @@ class SGD(Optimizer):
         torch.optim.SGD; Sutskever et al., 2013
     """
 
+    _elementwise: ClassVar[bool] = True
     _drivable: ClassVar[tuple[str, ...]] = ("momentum", "dampening", "weight_decay")
     _sometimes: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 

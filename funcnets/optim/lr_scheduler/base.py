@@ -255,8 +255,7 @@ def require_optimizer(optimizer: Any) -> Any:
 
 def has_stepped(optimizer: Optimizer) -> bool:
     """Whether ``optimizer.step`` was ever called, by a compiled step that was made since, too."""
-    started = any(group.memories for group in optimizer.param_groups)
-    return started or getattr(optimizer, "_opt_called", False)
+    return optimizer._opt_called
 
 
 def number(value: Any) -> Any:
