@@ -1,16 +1,14 @@
 """Train a small convolutional network on real handwriting: ``python -m funcnets.examples.digits``.
 
 The data are the 1,797 images of 8x8 pixels that scikit-learn ships (Alpaydin and Kaynak, 1998). The
-stateful face is the default; ``--pure`` runs the same training through ``functionalize``, optax and
-``jax.jit``, and ends with the same parameters.
+stateful face, with ``train.fit``, is the default; ``--pure`` runs the same training through
+``functionalize``, optax and ``jax.jit``, and ends with the same parameters.
 """
 
 from __future__ import annotations
 
 import argparse
 import pathlib
-import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +18,7 @@ import optax
 
 import funcnets as fn
 import funcnets.nn.functional as F
-from funcnets import nn, optim
+from funcnets import nn, optim, train
 
 
 class DigitNet(nn.Module):
@@ -59,153 +57,126 @@ def load(seed: int) -> tuple[Split, Split, Split]:
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(seed).permutation(len(labels))
     cuts = np.split(order, [len(order) - 500, len(order) - 300])
-    train, val, test = (Split(images[i], labels[i]) for i in cuts)
-    return train, val, test
-
-
-def batches(
-    data: Split, size: int, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled batches of one size; the few images left over wait for the next epoch's shuffle."""
-    order = rng.permutation(len(data.labels))
-    for start in range(0, len(order) - size + 1, size):
-        chosen = order[start : start + size]
-        yield data.images[chosen], data.labels[chosen]
-
-
-def score(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and the fraction that is right."""
-    return F.cross_entropy(logits, labels), jnp.mean(jnp.argmax(logits, -1) == labels)
+    data, val, test = (Split(images[i], labels[i]) for i in cuts)
+    return data, val, test
 
 
 # --- the two faces ----------------------------------------------------------------------------
 
 
-class Stateful:
-    """As in PyTorch: a model and an optimizer that change."""
+class Trained(NamedTuple):
+    """What a face ends with: the model's arrays, one row an epoch, and a function of images."""
 
-    def __init__(self, model: DigitNet, lr: float) -> None:
-        self.model = model
-        optimizer = optim.AdamW(model.parameters(), lr=lr)
-        criterion = nn.CrossEntropyLoss()
-
-        @fn.jit
-        def step(x: jax.Array, y: jax.Array) -> jax.Array:
-            loss, grads = fn.value_and_grad(lambda m: criterion(m(x), y))(model)
-            optimizer.step(grads)
-            return loss
-
-        self.step = step
-        self.predict = fn.jit(lambda x: model(x))
-
-    def train(self) -> None:
-        self.model.train()
-
-    def eval(self) -> None:
-        self.model.eval()
+    params: Any
+    state: Any
+    rows: list[dict[str, Any]]
+    predict: Any
 
 
-class Pure:
+def stateful(
+    model: DigitNet, data: Any, val: Split, epochs: int, lr: float, progress: bool
+) -> Trained:
+    """As in PyTorch: a model and an optimizer that change. ``fit`` has the loop."""
+    history = train.fit(
+        model,
+        optim.AdamW(model.parameters(), lr=lr),
+        nn.CrossEntropyLoss(),
+        data,
+        val_data=[val],
+        epochs=epochs,
+        metrics={"accuracy": train.Accuracy()},
+        progress=progress,
+    )
+    model.eval()
+    return Trained(*fn.get_variables(model), history.epochs, fn.jit(lambda x: model(x)))
+
+
+def pure(model: DigitNet, data: Any, val: Split, epochs: int, lr: float, progress: bool) -> Trained:
     """As in JAX: parameters, state and optimizer memory go in and come out."""
+    _, apply = fn.functionalize(model)
+    params, state = fn.get_variables(model)
+    tx = optim.adamw_tx(lr)  # an optax transformation with torch's defaults
+    memory = tx.init(params)
+    accuracy = train.Accuracy()
 
-    def __init__(self, model: DigitNet, lr: float) -> None:
-        self.model = model
-        _, apply = fn.functionalize(model)
-        self.params, self.state = fn.get_variables(model)
-        tx = optim.adamw_tx(lr)  # an optax transformation with torch's defaults
-        self.memory = tx.init(self.params)
+    @jax.jit
+    def step(params: Any, state: Any, memory: Any, metric: Any, batch: Any) -> Any:
+        x, y = batch
 
-        @jax.jit
-        def step(params: Any, state: Any, memory: Any, x: jax.Array, y: jax.Array) -> Any:
-            def loss_fn(params: Any) -> Any:
-                logits, new_state = apply(params, state, x, training=True)
-                return F.cross_entropy(logits, y), new_state
+        def loss_fn(params: Any) -> Any:
+            logits, new_state = apply(params, state, x, training=True)
+            return F.cross_entropy(logits, y), (new_state, logits)
 
-            (loss, state), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-            updates, memory = tx.update(grads, memory, params)
-            return optax.apply_updates(params, updates), state, memory, loss
+        (loss, (state, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        updates, memory = tx.update(grads, memory, params)
+        metric = accuracy.update(metric, logits, y)
+        return optax.apply_updates(params, updates), state, memory, metric, loss
 
-        self._step, self._predict = step, jax.jit(lambda p, s, x: apply(p, s, x, training=False)[0])
+    @jax.jit
+    def predict(params: Any, state: Any, x: Any) -> jax.Array:
+        return apply(params, state, x, training=False)[0]
 
-    def step(self, x: Any, y: Any) -> jax.Array:
-        self.params, self.state, self.memory, loss = self._step(
-            self.params, self.state, self.memory, x, y
-        )
-        return loss
-
-    def predict(self, x: Any) -> jax.Array:
-        return self._predict(self.params, self.state, x)
-
-    def train(self) -> None:
-        """The mode is an argument here."""
-
-    eval = train
+    rows = []
+    for epoch in range(1, epochs + 1):
+        losses, metric = [], accuracy.init()
+        for batch in data:
+            params, state, memory, metric, loss = step(params, state, memory, metric, batch)
+            losses.append(float(loss))
+        row = {"epoch": epoch, "loss": np.mean(losses), "accuracy": float(accuracy.compute(metric))}
+        row |= {f"val_{k}": v for k, v in score(predict(params, state, val.images), val).items()}
+        rows.append(row)
+        if progress:
+            print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    return Trained(params, state, rows, lambda x: predict(params, state, x))
 
 
 # --- the program ------------------------------------------------------------------------------
 
 
+def score(logits: jax.Array, data: Split) -> dict[str, float]:
+    """Mean loss and the fraction that is right."""
+    labels = jnp.asarray(data.labels)
+    right = jnp.mean(jnp.argmax(logits, -1) == labels)
+    return {"loss": float(F.cross_entropy(logits, labels)), "accuracy": float(right)}
+
+
 def run(
-    pure: bool = False,
+    face: Any = stateful,
     epochs: int = 20,
     batch: int = 64,
     lr: float = 3e-3,
     seed: int = 0,
     progress: bool = True,
-) -> tuple[Any, dict[str, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> tuple[Trained, dict[str, float], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Train, and print loss and accuracy of every epoch.
 
     Args:
-        pure: use the pure face.
+        face: :func:`stateful` or :func:`pure`.
         epochs: passes over the training images.
-        batch: images in a step.
+        batch: images in a step; the few that are left over wait for the next epoch's order.
         lr: AdamW's learning rate.
         seed: of the split, the order of the images and the model's initial values.
-        progress: show a bar while an epoch runs.
+        progress: print a bar, or lines where there is no terminal.
 
     Returns:
-        The trainer, the test loss and accuracy, and the test images, labels and predictions.
+        What the face ended with, the test loss and accuracy, and the test images, labels and predictions.
     """
     fn.manual_seed(seed)
-    train, val, test = load(seed)
-    if not 1 <= batch <= len(train.labels):
-        raise SystemExit(f"a batch has 1 to {len(train.labels)} images, but {batch} were asked for")
+    data, val, test = load(seed)
+    if not 1 <= batch <= len(data.labels):
+        raise SystemExit(f"a batch has 1 to {len(data.labels)} images, but {batch} were asked for")
     model = DigitNet()
     print(model)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters\n")
-    trainer = (Pure if pure else Stateful)(model, lr)
-    rng = np.random.default_rng(seed)
-    for epoch in range(1, epochs + 1):
-        start = time.perf_counter()
-        trainer.train()
-        losses = [
-            trainer.step(x, y)
-            for x, y in with_bar(list(batches(train, batch, rng)), epoch, progress)
-        ]
-        trainer.eval()
-        loss, accuracy = score(trainer.predict(val.images), jnp.asarray(val.labels))
-        print(
-            f"epoch {epoch:2d}  train loss {float(jnp.mean(jnp.stack(losses))):.4f}  validation loss {float(loss):.4f}  "
-            f"accuracy {100 * float(accuracy):5.1f} %  {time.perf_counter() - start:.2f} s"
-        )
-    logits = trainer.predict(test.images)
-    loss, accuracy = score(logits, jnp.asarray(test.labels))
+    loader = train.ArrayLoader(tuple(data), batch, shuffle=True, drop_last=True)
+    trained = face(model, loader, val, epochs, lr, progress)
+    logits = trained.predict(test.images)
+    figures = score(logits, test)
     print(
-        f"\ntest loss {float(loss):.4f}  accuracy {100 * float(accuracy):.1f} % of {len(test.labels)} images"
+        f"\ntest loss {figures['loss']:.4f}  accuracy {100 * figures['accuracy']:.1f} % "
+        f"of {len(test.labels)} images"
     )
-    figures = {"loss": float(loss), "accuracy": float(accuracy)}
-    return trainer, figures, (test.images, test.labels, np.asarray(jnp.argmax(logits, -1)))
-
-
-def with_bar(items: list[Any], epoch: int, progress: bool) -> Any:
-    """The items, with a progress bar if tqdm is there and it is wanted."""
-    if not progress:
-        return items
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return items
-    return tqdm(items, desc=f"epoch {epoch:2d}", unit="batch", leave=False, disable=None)
+    return trained, figures, (test.images, test.labels, np.asarray(jnp.argmax(logits, -1)))
 
 
 def picture(
@@ -249,7 +220,8 @@ def main(argv: list[str] | None = None) -> None:
         "--picture", type=pathlib.Path, default=pathlib.Path("artifacts/digits.png")
     )
     options = parser.parse_args(argv)
-    _, _, predictions = run(options.pure, options.epochs, options.batch, options.lr, options.seed)
+    face = pure if options.pure else stateful
+    _, _, predictions = run(face, options.epochs, options.batch, options.lr, options.seed)
     picture(options.picture, *predictions)
     print(f"picture saved to {options.picture}")
 
