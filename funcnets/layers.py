@@ -401,7 +401,7 @@ def _ready(cls: type[nn.Module]) -> Callable[..., Layer]:
     return make
 
 
-for _name, _cls in sorted(vars(nn).items()):
+for _name, _cls in sorted((name, getattr(nn, name)) for name in nn.__all__):
     if isinstance(_cls, type) and issubclass(_cls, nn.Module) and _name not in _NOT_LAYERS:
         globals()[_name] = _ready(_cls)
         __all__.append(_name)  # pyright: ignore[reportUnsupportedDunderAll]

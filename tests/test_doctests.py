@@ -59,6 +59,7 @@ ROOMS = [
     "funcnets.optim.schedules",
     "funcnets.optim.swa_utils",
     "funcnets.train",
+    "funcnets.train.metrics",
     *(name for name in MODULES if re.match(r"funcnets\.nn\.utils(\.[a-z]\w*)?$", name)),
 ]
 ROLE = re.compile(r":(?:class|func):`~?([\w.]+)`")
