@@ -25,6 +25,8 @@ _NAMES = ("model.safetensors", "pytorch_model.bin")
 
 Convert = Callable[[np.ndarray], Any]
 
+_LOOKS = 5
+
 
 def load(path: str | os.PathLike[str], *, device: Any = None) -> Any:
     """Load what :func:`save` saved, or a safetensors or torch file of somebody else's.
@@ -111,11 +113,13 @@ def _find(path: str) -> str:
         raise FileNotFoundError(
             2, f"no {' or '.join(_NAMES)} (or {INDEX}) in this folder, but {listed}", path
         )
-    if os.path.exists(path):
-        return path
-    for base in (path, os.path.realpath(path)):
-        if os.path.isfile(base + INDEX):
-            return base + INDEX
+    # Between two looks a save may put one file in the place of shards, or the other way round.
+    for _ in range(_LOOKS):
+        if os.path.exists(path):
+            return path
+        for base in (path, os.path.realpath(path)):
+            if os.path.isfile(base + INDEX):
+                return base + INDEX
     raise FileNotFoundError(2, "there is no such file to load, nor an index of it", path)
 
 
