@@ -184,6 +184,12 @@ def is_float(x: Any) -> bool:
     return isinstance(x, (np.ndarray, jax.Array)) and jnp.issubdtype(x.dtype, jnp.floating)
 
 
+def as_dtype(dtype: Any, tree: Any) -> Any:
+    """The tree as NumPy arrays, the floating ones in another dtype."""
+    arrays = jax.tree.map(np.asarray, tree)
+    return jax.tree.map(lambda x: x.astype(dtype) if is_float(x) else x, arrays)
+
+
 def split_floats(tree: Any) -> tuple[list[Any], Any]:
     """The float arrays of a call's arguments and a function that puts others in their place."""
     flat, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is None)
