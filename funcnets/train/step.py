@@ -334,7 +334,11 @@ class TrainStep(_Step):
         # A scaler finds gradients that overflowed itself, and makes the next ones smaller.
         if self.scaler is None:
             for gradient in jax.tree.leaves(grads):
-                ok &= jnp.all(jnp.isfinite(gradient))
+                # Zero times what is not finite is NaN. XLA for CPU adds rows up in a vectorised loop,
+                # but goes through an "all" over everything element by element.
+                ok &= jnp.all(
+                    jnp.isfinite(jnp.sum(0 * gradient, axis=tuple(range(gradient.ndim))[:1]))
+                )
         return ok & ~self.tally.halted.data
 
     def _finish(self, outcome: Outcome, ok: Any, before: dict[Cell, Any], steps: int) -> Any:

@@ -130,6 +130,28 @@ def test_gradients_and_loss_functions(loss_fn, match):
     assert_same(model, start)
 
 
+class Roots(nn.Module):
+    """The sum of square roots, whose gradient is infinite at zero and whose value is not."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.numbers = nn.Parameter(jnp.ones(shape))
+
+    def forward(self, x):
+        return jnp.sum(jnp.sqrt(self.numbers)) + 0 * jnp.sum(x)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2), (2, 3, 2)], ids=str)
+def test_one_infinite_gradient_of_a_finite_loss(shape):
+    model = Roots(shape)
+    model.numbers.data = model.numbers.data.at[(-1,) * len(shape)].set(0)
+    before = np.asarray(model.numbers.data)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(train.Diverged, match="the gradients of numbers are not finite"):
+        train.fit(model, optimizer, lambda m, x: m(x), [np.ones(2, np.float32)], progress=False)
+    np.testing.assert_array_equal(model.numbers.data, before)
+
+
 def test_names_a_parameter_that_is_not_finite(setting):
     setting.model.head.weight.data = setting.model.head.weight.data.at[0, 1].set(jnp.inf)
     with pytest.raises(train.Diverged, match="its weight is not finite") as caught:
