@@ -1,9 +1,10 @@
 """Stateless array functions under ``torch.nn.functional``'s names, arguments and defaults.
 
 Functions that draw random numbers take a key, ``rng=``. ``funcnets.nn.functional`` has the same names and
-provides the key.
+provides the key. Outside of ``jit`` a call is one dispatch of a compiled program (``_one_program``).
 """
 
+from funcnets.functional._one_program import one_program
 from funcnets.functional.activation import (
     hardshrink,
     hardsigmoid,
@@ -302,3 +303,15 @@ __all__ = [
     "upsample_bilinear",
     "upsample_nearest",
 ]
+
+#: These look at the values of arrays, where there are any, and then say more about what is wrong.
+_AS_WRITTEN = {"grouped_mm", "one_hot", "scaled_grouped_mm", "scaled_mm"}
+
+for _name in __all__:
+    if (
+        callable(globals()[_name])
+        and not isinstance(globals()[_name], type)
+        and _name not in _AS_WRITTEN
+    ):
+        globals()[_name] = one_program(globals()[_name])
+        globals()[_name].__module__ = __name__  # where pickle finds it

@@ -45,14 +45,14 @@ def resolve_reduction(
         warnings.warn(
             f"size_average and reduce are deprecated: write reduction={name!r}",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=stacklevel + 1,
         )
         return name
     if reduction == "elementwise_mean":
         warnings.warn(
             "reduction='elementwise_mean' is deprecated: write reduction='mean'",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=stacklevel + 1,
         )
         return "mean"
     return choice("reduction", reduction, (*_REDUCTIONS, *extra))
@@ -123,7 +123,7 @@ def sizes_warning(input: jax.Array, target: jax.Array, stacklevel: int) -> None:
             f"input has the shape {input.shape} and target {target.shape}: they are broadcast, "
             "which is seldom what a loss should do; give them one shape",
             UserWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel + 2,
         )
 
 

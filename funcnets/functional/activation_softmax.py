@@ -20,7 +20,7 @@ def _implicit_axis(name: str, ndim: int, stacklevel: int) -> int:
         f"{name} was called with dim=None, and PyTorch's deprecated rule chose dim={axis} for an "
         f"input of rank {ndim}; write dim={axis} or the axis that you mean",
         UserWarning,
-        stacklevel=stacklevel + 1,
+        stacklevel=stacklevel + 2,
     )
     return axis
 
@@ -190,7 +190,7 @@ def gumbel_softmax(
     logits = in_full(logits)
     logits = real("logits", logits)
     if eps != 1e-10:
-        warnings.warn("eps of gumbel_softmax has no effect; leave it out", stacklevel=2)
+        warnings.warn("eps of gumbel_softmax has no effect; leave it out", stacklevel=3)
     axis = axis_of("dim", dim, logits)
     rng = need_key("gumbel_softmax", rng)
     noise = jax.random.gumbel(rng, logits.shape, widen(logits).dtype).astype(logits.dtype)

@@ -202,14 +202,14 @@ def dropout2d(
             f"dropout2d takes an input of rank 3 as (N, C, L) and drops along axes 0 and 1: it got "
             f"{describe(input)}; use dropout1d for this, and input[None] for one image (C, H, W)",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     elif input.ndim != 4:
         warnings.warn(
             f"dropout2d expects an input of shape (N, C, H, W), but got {describe(input)}; "
             "use dropout for other ranks",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return _apply("dropout2d", input, p, training, rng, axes=2)
 
@@ -261,7 +261,7 @@ def dropout3d(
             f"dropout3d expects an input of shape (N, C, D, H, W) or (C, D, H, W), but got "
             f"{describe(input)}; use dropout for other ranks",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return _apply("dropout3d", input, p, training, rng, axes=2 if input.ndim == 5 else 1)
 

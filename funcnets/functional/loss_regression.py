@@ -425,7 +425,7 @@ def kl_div(
             "kl_div with reduction='mean' divides by the number of elements, which is not the "
             "divergence; write reduction='batchmean' for that",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     for name, x in (("input", input), ("target", target)):
         real(name, x)

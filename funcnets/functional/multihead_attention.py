@@ -46,7 +46,7 @@ def canonical_mask(
         warnings.warn(
             f"{name} is {mask.dtype} and {other_name} is {getattr(other, 'dtype', type(other))}: "
             f"mixing kinds of masks is deprecated in PyTorch, give both the same dtype",
-            stacklevel=3,
+            stacklevel=4,
         )
     if mask.dtype == jnp.bool_:
         return jnp.where(mask, jnp.asarray(-jnp.inf, dtype), jnp.asarray(0, dtype))

@@ -45,3 +45,4 @@ for _name in __all__:
     _function = getattr(_pure, _name)
     if callable(_function) and "rng" in inspect.signature(_function).parameters:
         globals()[_name] = _with_key(_function)
+        globals()[_name].__module__ = __name__  # where pickle finds it
