@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,14 @@ def machine() -> str:
 
     devices = ", ".join(sorted({d.device_kind for d in jax.devices()}))
     return f"Python {platform.python_version()}, jax {jax.__version__}, {os.cpu_count()} cores, {devices}"
+
+
+def arguments(rounds: int = 40) -> tuple[int, list[str]]:
+    """What follows ``python -m benchmarks...``: a number of rounds, and words that choose among the cases."""
+    given = sys.argv[1:]
+    if given and given[0].isdigit():
+        rounds = int(given.pop(0))
+    return rounds, given
 
 
 def interleave(

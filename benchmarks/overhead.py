@@ -1,15 +1,15 @@
-"""What the framework costs around a train step: ``python -m benchmarks.overhead``.
+"""What the framework costs around a model: ``python -m benchmarks.overhead [rounds] [case ...]``.
 
-One Adam step with donated buffers, for a tiny MLP, a deep one and a transformer: by hand on a plain dict,
-through the pure face, through the stateful face, and the same in flax.nnx and equinox where they are
-installed (the ``bench`` extra). Ratios are to the hand-written step of the same round.
+A forward pass, and an Adam step with donated buffers, of MLPs and a transformer that are small enough for
+the framework to be seen: by hand on a plain dict, through the pure face, through the stateful face, and
+the same in flax.nnx, equinox and torch where they are installed (the ``bench`` extra). Ratios are to the
+hand-written call of the same round.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,14 +21,16 @@ from benchmarks import harness, models, peers
 from funcnets import nn, optim
 
 RATE = 1e-3
+Calls = dict[str, Callable[[], Any]]
 
 
 def mean_square(out: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean((out - y) ** 2)
 
 
-def by_hand(forward: Any, params: Any, x: jax.Array, y: jax.Array) -> Callable[[], Any]:
+def by_hand(forward: Any, params: Any, x: jax.Array, y: jax.Array) -> Calls:
     tx = optax.adam(RATE)
+    compiled = jax.jit(forward)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Any, memory: Any, x: jax.Array, y: jax.Array) -> Any:
@@ -42,16 +44,17 @@ def by_hand(forward: Any, params: Any, x: jax.Array, y: jax.Array) -> Callable[[
         held[0], held[1], loss = step(held[0], held[1], x, y)
         return loss
 
-    return call
+    return {"forward": lambda: compiled(held[0], x), "Adam step": call}
 
 
-def pure(model: nn.Module, params: Any, x: jax.Array, y: jax.Array) -> Callable[[], Any]:
+def pure(model: nn.Module, params: Any, x: jax.Array, y: jax.Array) -> Calls:
     _, apply = fn.functionalize(model)
     return by_hand(lambda p, x: apply(p, {}, x, training=True)[0], params, x, y)
 
 
-def stateful(model: nn.Module, x: jax.Array, y: jax.Array) -> Callable[[], Any]:
+def stateful(model: nn.Module, x: jax.Array, y: jax.Array) -> Calls:
     optimizer = optim.Adam(model.parameters(), lr=RATE)
+    forward = fn.jit(lambda x: model(x))
 
     @fn.jit
     def step(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -59,58 +62,66 @@ def stateful(model: nn.Module, x: jax.Array, y: jax.Array) -> Callable[[], Any]:
         optimizer.step(grads)
         return loss
 
-    return lambda: step(x, y)
+    return {"forward": lambda: forward(x), "Adam step": lambda: step(x, y)}
 
 
-def cases() -> dict[
-    str, tuple[Callable[[], nn.Module], Any, tuple[int, ...], tuple[int, ...], Any]
-]:
+Case = tuple[Callable[[], nn.Module], Any, tuple[int, ...], tuple[int, ...], Any]
+
+
+def cases() -> dict[str, Case]:
     """Name to (model, forward by hand, input shape, output shape, arguments for the peers)."""
-    tiny, deep = [8, 16, 32, 4], [16] * 49
-    return {
-        "MLP 8-16-32-4, batch 32": (
-            lambda: models.MLP(tiny),
-            models.mlp_by_hand,
-            (32, 8),
-            (32, 4),
-            ("mlp", tiny),
-        ),
-        "MLP 48 layers of 16, batch 32": (
-            lambda: models.MLP(deep),
-            models.mlp_by_hand,
-            (32, 16),
-            (32, 16),
-            ("mlp", deep),
-        ),
-        "transformer, 12 layers of 64, batch 4 x 32": (
-            lambda: models.Transformer(12, 64, 4),
-            models.transformer_by_hand(4),
-            (4, 32, 64),
-            (4, 32, 64),
-            ("transformer", (12, 64, 4)),
-        ),
+    found: dict[str, Case] = {}
+    for name, sizes in (
+        ("MLP 8-16-32-4", [8, 16, 32, 4]),
+        ("MLP of 48 layers of 16", [16] * 49),
+        ("MLP of 200 layers of 16", [16] * 201),
+    ):
+        make = functools.partial(models.MLP, sizes)
+        shapes = (32, sizes[0]), (32, sizes[-1])
+        found[f"{name}, batch 32"] = (make, models.mlp_by_hand, *shapes, ("mlp", sizes))
+    shape = (4, 32, 64)
+    found["transformer, 12 layers of 64, batch 4 x 32"] = (
+        lambda: models.Transformer(12, 64, 4),
+        models.transformer_by_hand(4),
+        shape,
+        shape,
+        ("transformer", (12, 64, 4)),
+    )
+    return found
+
+
+def contenders(case: Case) -> dict[str, Calls]:
+    """The calls of every contender of a case."""
+    make, forward, in_shape, out_shape, sizes = case
+    fn.manual_seed(0)
+    model = make()
+    params, _ = fn.get_variables(model)
+    x = jax.random.normal(jax.random.key(0), in_shape)
+    y = jax.random.normal(jax.random.key(1), out_shape)
+    found = {
+        "by hand, plain dict": by_hand(forward, params, x, y),
+        "funcnets, pure": pure(model, params, x, y),
+        "funcnets, stateful": stateful(model, x, y),
     }
+    for calls in peers.installed():
+        found |= calls(sizes, x, y, RATE)
+    return found
 
 
-def main(rounds: int = 60) -> None:
-    print(harness.machine(), flush=True)
-    for title, (make, forward, in_shape, out_shape, sizes) in cases().items():
-        fn.manual_seed(0)
-        model = make()
-        params, _ = fn.get_variables(model)
-        x = jax.random.normal(jax.random.key(0), in_shape)
-        y = jax.random.normal(jax.random.key(1), out_shape)
-        contenders = {
-            "by hand, plain dict": by_hand(forward, params, x, y),
-            "funcnets, pure": pure(model, params, x, y),
-            "funcnets, stateful": stateful(model, x, y),
-        } | {name: make_peer(sizes, x, y, RATE) for name, make_peer in peers.installed().items()}
-        print(
-            "\n"
-            + harness.table(f"{title}: Adam step", harness.interleave(contenders, rounds=rounds)),
-            flush=True,
-        )
+def main(rounds: int = 40, only: Sequence[str] = ()) -> str:
+    """The tables, which are also printed as they are made."""
+    tables = []
+    for title, case in cases().items():
+        if only and not any(word in title for word in only):
+            continue
+        calls = contenders(case)
+        for what in ("forward", "Adam step"):
+            times = harness.interleave({name: c[what] for name, c in calls.items()}, rounds=rounds)
+            tables.append(harness.table(f"{title}: {what}", times))
+            print("\n" + tables[-1], flush=True)
+    return "\n\n".join(tables)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    print(harness.machine(), flush=True)
+    main(*harness.arguments())

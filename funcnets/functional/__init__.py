@@ -304,8 +304,16 @@ __all__ = [
     "upsample_nearest",
 ]
 
-#: These look at the values of arrays, where there are any, and then say more about what is wrong.
-_AS_WRITTEN = {"grouped_mm", "one_hot", "scaled_grouped_mm", "scaled_mm"}
+_AS_WRITTEN = {
+    # They look at the values of arrays, where there are any, and then say more about what is wrong.
+    "grouped_mm",
+    "one_hot",
+    "scaled_grouped_mm",
+    "scaled_mm",
+    # They return numbers, too, that are no arrays.
+    "batch_norm_stats",
+    "instance_norm_stats",
+}
 
 for _name in __all__:
     if (

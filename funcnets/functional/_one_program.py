@@ -65,17 +65,23 @@ def one_program(function: Callable[P, R]) -> Callable[P, R]:
             )
         except _Unfit:
             return function(*args, **kwargs)
-        if arrays and _runs_at_once(arrays):
-            if key not in programs and len(programs) < LIMIT:
-                programs[key] = _compiled(function, args, kwargs)
-            program = programs.get(key)
-            if program is not None:
-                try:
-                    return program(arrays)
-                except (_Warned, RngError):  # without a key, some draw and some do not
-                    programs[key] = None
+        if not arrays or not _runs_at_once(arrays):
+            return function(*args, **kwargs)
+        if key not in programs and len(programs) < LIMIT:
+            programs[key] = _compiled(function, args, kwargs)
+        program = programs.get(key)
+        if program is not None:
+            try:
+                return program(arrays)
+            except (_Warned, RngError):  # without a key, some draw and some do not
+                programs[key] = None
+            except Exception:  # said again by the function itself, without what JAX adds
+                pass
         # From this very frame, so that warnings know how far up the caller is.
-        return function(*args, **kwargs)
+        out = function(*args, **kwargs)
+        if program is not None:
+            programs[key] = None  # it can be computed, but not as a program
+        return out
 
     return call
 

@@ -174,3 +174,23 @@ def test_functions_are_pickled_by_name():
 def test_without_compilation():
     with jax.disable_jit():
         np.testing.assert_array_equal(F.relu(X), jnp.maximum(X, 0))
+
+
+def test_an_error_has_no_remarks_of_jax_in_it():
+    with pytest.raises(ShapeError) as caught:
+        F.linear(X, jnp.ones((5, 3)))
+    assert not getattr(caught.value, "__notes__", [])
+    assert caught.value.__context__ is None
+
+
+def test_a_function_that_looks_at_values_runs_as_it_is_written():
+    calls = []
+
+    @_one_program.one_program
+    def count(x):
+        calls.append(x)
+        return int(x.sum()) * x
+
+    for _ in range(3):
+        np.testing.assert_array_equal(count(jnp.ones(2)), [2, 2])
+    assert sum(isinstance(x, jax.core.Tracer) for x in calls) == 1

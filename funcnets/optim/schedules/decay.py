@@ -237,5 +237,6 @@ def polynomial_lr(lr: Any, total_iters: int = 5, power: float = 1.0) -> Schedule
     References:
         torch.optim.lr_scheduler.PolynomialLR
     """
-    factor: Any = optax.polynomial_schedule(1.0, 0.0, power, total_iters)
-    return schedule(lambda t: as_float(lr) * factor(t))
+    left: Any = optax.linear_schedule(1.0, 0.0, total_iters)
+    # A division rounded by the compiler may leave a negative number, whose powers are NaN.
+    return schedule(lambda t: as_float(lr) * jnp.maximum(left(t), 0.0) ** power)
