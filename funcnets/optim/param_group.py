@@ -59,6 +59,9 @@ class ParamGroup(dict[str, Any]):
         owner: Any,
     ) -> None:
         super().__init__(params=list(cells), **options)
+        self._elementwise: bool = owner._elementwise
+        #: What is updated: the parameters, with a stacked one in place of those of the blocks of an nn.Stack.
+        self.cells: list[Parameter] = self.joined(cells)
         self.rate: Buffer | None = None
         if "lr" in options:
             self.rate = Buffer(_rate(options["lr"]))
@@ -71,10 +74,15 @@ class ParamGroup(dict[str, Any]):
         # A guess of the parameters that the next step starts with; spares fn.jit a second trace.
         self._expected: Memory | None = None
 
-    @property
-    def cells(self) -> list[Parameter]:
-        """The parameters."""
-        return self["params"]
+    def joined(self, cells: Sequence[Parameter]) -> list[Parameter]:
+        """Some of its parameters as they are updated; the same unless a rule looks at more than single numbers."""
+        given = set(cells) if self._elementwise else set()
+        return list(
+            dict.fromkeys(
+                c.whole if c.whole is not None and given.issuperset(c.whole.rows) else c
+                for c in cells
+            )
+        )
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._owner._refuse_inside(
