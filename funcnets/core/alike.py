@@ -19,6 +19,7 @@ from funcnets._args import describe
 from funcnets.core.cell import Cell
 from funcnets.core.hooks import STATE_DICT_HOOKS
 from funcnets.core.module import Module
+from funcnets.core.rows import top_of
 from funcnets.core.tree import Same, freeze
 
 __all__ = ["difference"]
@@ -48,7 +49,8 @@ def _facts(block: Module, calls: bool) -> dict[str, tuple[Any, str]]:
         names[id(cell)] = (f"cell {path}", cell)
         what = describe(jax.ShapeDtypeStruct(cell.shape, cell.dtype))
         what += "" if cell.requires_grad else ", not trained"
-        facts[path] = (what, cell.persistent), what
+        # In a call it has to be a row of the same array, or shared: none that has replaced a row since.
+        facts[path] = (what, cell.persistent, id(top_of(cell)) if calls else None), what
 
     def same(value: Any) -> Any:
         if id(value) in names:
@@ -60,7 +62,12 @@ def _facts(block: Module, calls: bool) -> dict[str, tuple[Any, str]]:
     for path, module in block._walk():
         kind, mode, cells, children, hooks, plain = module._fingerprint(same)
         dot = f"{path}." if path else ""
-        facts[f"{dot}__class__"] = kind, kind.__name__
+        # A module with computed attributes (nn.utils) has a class of its own.
+        own = vars(kind).get("_computed")
+        facts[f"{dot}__class__"] = (
+            (kind.__bases__ if own else kind, freeze(own, same)),
+            kind.__name__,
+        )
         names_here = ", ".join(name for name, *_ in (*cells, *children))
         facts[f"{dot}parts"] = (cells, children), names_here or "none"
         if calls:

@@ -114,7 +114,7 @@ def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
         holder: Any = cell
         while holder._value is None and holder._pack is not None:  # a row's may be packed itself
             holder = holder._pack
-        value = holder._value
+        value: Any = holder._value
         if len(value.sharding.device_set) == 1 and value.is_fully_addressable:
             place = (value.sharding, True) if value.committed else (None, False)
             groups.setdefault((cell.dtype, place), []).append(cell)

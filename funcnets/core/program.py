@@ -218,6 +218,8 @@ class Program:
             for cell in self.loose:
                 value: Any = cell._value
                 cell._shape, cell._dtype = value.shape, value.dtype
+                for row in cell.rows:
+                    row._shape, row._dtype = value.shape[1:], value.dtype
         out, self.output._value = self.output._value, None
         return out
 

@@ -43,7 +43,8 @@ class Stack(Holder):
     share writes a buffer or draws; if what a block returns is not like its input. A parameter is trained in all
     blocks or frozen in all of them.
 
-    A slice is a Stack of the same blocks, which are not copied.
+    A slice is a Stack of the same blocks, and a loop over some of the rows when it is called. Its parameters, and those
+    of a copy of it, are those of the blocks one by one; ``nn.Stack(copy.deepcopy(stack[:6]))`` stacks copies anew.
 
     Args:
         blocks: modules of equal structure: of one class, with equal hyper-parameters, the shapes and dtypes
@@ -58,10 +59,10 @@ class Stack(Holder):
 
     Raises:
         ArgumentError: the blocks are not of equal structure; the difference is named. Or a block belongs to
-            another Stack already, or contains one.
+            another Stack already, or contains one. Later, from whatever needs the stacked arrays: parameters are
+            no longer alike in all blocks, or are frozen in some of them.
         DTypeError: a block is not a module.
-        ShapeError: a block has parameters whose shape is not known yet; later, and from whatever uses the stacked
-            arrays, parameters are no longer alike in all blocks, or frozen in some of them.
+        ShapeError: a block has parameters whose shape is not known yet.
         UnsupportedError: (on adding, exchanging or removing a block) the number is fixed.
 
     Examples:
@@ -70,7 +71,7 @@ class Stack(Holder):
         >>> from funcnets import nn
         >>> stack = nn.Stack(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(24))
         >>> stack
-        Stack(
+        ModuleList(
           (0-23): 24 x Sequential(
             (0): Linear(in_features=4, out_features=4, bias=True)
             (1): Tanh()
@@ -113,7 +114,7 @@ class Stack(Holder):
     def __getitem__(self, idx: slice) -> Self: ...
 
     @overload
-    def __getitem__(self, idx: int) -> Module: ...
+    def __getitem__(self, idx: int) -> Any: ...
 
     def __getitem__(self, idx: int | slice) -> Any:
         if not isinstance(idx, slice):
@@ -127,7 +128,8 @@ class Stack(Holder):
 
     def __repr__(self) -> str:
         # PyTorch's text: what is stored, and under which names, is what a ModuleList has.
-        return ModuleList.__repr__(self).replace(self._get_name(), "ModuleList", 1)
+        text = ModuleList.__repr__(self)  # pyright: ignore[reportArgumentType]
+        return text.replace(self._get_name(), "ModuleList", 1)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Refused: the blocks of a Stack are fixed."""

@@ -98,7 +98,8 @@ class TransformerEncoder(Module):
             layers that PyTorch could not speed up are given.
         mask_check: PyTorch's switch for a check before that speed-up. Kept as an attribute.
         stack: hold the layers in a :class:`Stack`, so that a deep encoder compiles as fast as a shallow one.
-            An extension; PyTorch's checkpoints fit all the same.
+            An extension; PyTorch's checkpoints fit all the same. ``encoder.layers.remat = True`` also computes
+            their activations again in the backward pass.
 
     Shape:
         - src: :math:`(S, N, E)`, with ``batch_first`` layers :math:`(N, S, E)`, or :math:`(S, E)`.

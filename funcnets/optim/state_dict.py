@@ -22,7 +22,7 @@ from funcnets.core.cell import Parameter, Version
 from funcnets.core.convert import as_array
 from funcnets.core.hooks import RemovableHandle, add_hook
 from funcnets.core.pack import value_of
-from funcnets.core.rows import row_of, stack_rows
+from funcnets.core.rows import row_of
 from funcnets.errors import ArgumentError, FuncnetsError, StateDictError
 from funcnets.optim.memory import STARTED, Memory, Slot
 from funcnets.optim.param_group import SCHEDULER_KEYS
@@ -307,7 +307,7 @@ class StateDict:
             except FuncnetsError as error:  # options that cannot be, noted already
                 if not problems:
                     problems.append(f"group {g}: {error}")
-            problems.extend(_set_apart(group, loaded))
+            problems.extend(group.set_apart([places for places, _ in loaded]))
             plans.append((options, loaded))
         if unknown := [key for key, value in states.items() if key not in known and value]:
             problems.append(f"state for {', '.join(unknown)}, which no group holds")
@@ -400,7 +400,7 @@ class StateDict:
     def _install(self, group: Any, loaded: Iterable[Loaded]) -> None:
         """Give a group its new memories; those that are of the same parameters keep their cells."""
         tx = self._transformation(group, 0.0)
-        wanted = [_by_cell(group, places, values) for places, values in loaded]
+        wanted = [group.by_cell(places, values) for places, values in loaded]
         taken = {cell for cells, _ in wanted for cell in cells}
         kept: list[Memory] = []
         for cells, values in wanted:
@@ -419,32 +419,6 @@ class StateDict:
             else:
                 group.generation += 1
         group.memories[:] = kept
-
-
-def _set_apart(group: Any, loaded: Iterable[Loaded]) -> Iterable[str]:
-    """A problem for each parameter of an ``nn.Stack`` whose blocks have not stepped together."""
-    together = [{group["params"][i] for i in places} for places, _ in loaded]
-    for cell in group.cells:
-        parts = [cells for cells in together if not cells.isdisjoint(cell.rows)]
-        if any(not cells.issuperset(cell.rows) for cells in parts):
-            yield (
-                f"'{cell.name}' of the blocks of a Stack has one state, but theirs differ in the number of steps, or "
-                "only some have one"
-            )
-
-
-def _by_cell(group: Any, places: list[int], values: Mapping[Any, jax.Array]) -> Any:
-    """The cells of a new memory, and its arrays by name and place, with the rows of stacked ones joined."""
-    given = [group["params"][i] for i in places]
-    cells, at = group.joined(given), {cell: i for i, cell in enumerate(given)}
-    found = {key: array for key, array in values.items() if key[1] is None}
-    for name in {name: None for name, place in values if place is not None}:
-        for i, cell in enumerate(cells):
-            own = [values.get((name, at[row])) for row in cell.rows or (cell,)]
-            if own[0] is not None:
-                stacks = cell.rows and own[0].shape == cell.shape[1:]
-                found[name, i] = stack_rows(own) if stacks else own[0]
-    return cells, found
 
 
 def fitted(
