@@ -112,6 +112,11 @@ class Cell(ArrayLike):
     #: Whether the value is trained: lives in ``params`` rather than in ``state``.
     requires_grad: bool = False
     persistent: bool = True
+    #: Of a row of a stacked cell, that cell and its number there; of a stacked cell, its rows
+    #: (``core/stacked.py``).
+    whole: Any = None
+    row: int = 0
+    rows: tuple[Cell, ...] = ()
 
     def __init__(
         self,
@@ -251,10 +256,12 @@ class Cell(ArrayLike):
         if not self._lent:
             self._lent = True
             Version.lent += self._replaced
-        return self._value  # pyright: ignore[reportReturnType]
+        return value_of(self)
 
     def _set(self, array: jax.Array, *, lent: bool = True) -> None:
         """Give the cell a concrete value; ``lent`` unless nobody else can hold it."""
+        if self.whole is not None:
+            self.whole.part()
         if self._placement is not None:
             array = jax.device_put(array, self._placement)
         self._value, self._pack, self._lent = array, None, lent
@@ -267,6 +274,8 @@ class Cell(ArrayLike):
 
     def forget(self) -> None:
         """Drop the value: the next read draws it from the initializer."""
+        if self.whole is not None:
+            self.whole.part()
         self._value = self._pack = None
         Version.lent += 1
 
@@ -315,13 +324,14 @@ class Cell(ArrayLike):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.has_value:
-            value_of(self)
+        value = value_of(self) if self.has_value else None
         names = [
             s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"
         ]
-        slots = {n: getattr(self, n) for n in names}
-        return {"slots": {**slots, "_pack": None}, "dict": dict(self.__dict__)}
+        slots = {n: getattr(self, n) for n in names} | {"_value": value, "_pack": None}
+        # A copy of a row stands for itself.
+        own = {k: v for k, v in self.__dict__.items() if k not in ("whole", "row")}
+        return {"slots": slots, "dict": own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state["slots"].items():
@@ -470,14 +480,18 @@ def materialise(cells: Iterable[Cell]) -> None:
     if missing and any(c._pack is not None for c in missing):
         with jax.ensure_compile_time_eval():
             for cell in missing:
-                if cell._pack is not None:
+                if cell._pack is not None and cell.whole is None:
                     value_of(cell)
-        missing = [c for c in missing if c._value is None]
+        missing = [c for c in missing if not c.has_value]
     if not missing:
         return
     # Inside somebody's trace the values must still be arrays, not part of the trace.
     with jax.ensure_compile_time_eval():
-        keys = ticket_keys([c._ticket for c in missing])
-        values = draw([(c.initializer, c.shape, c._dtype) for c in missing], keys)
-        for cell, value in zip(missing, values, strict=True):
+        drawn = [c for cell in missing for c in cell.rows or (cell,) if not c.has_value]
+        keys = ticket_keys([c._ticket for c in drawn])
+        values = draw([(c.initializer, c.shape, c._dtype) for c in drawn], keys)
+        for cell, value in zip(drawn, values, strict=True):
             cell._set(value, lent=cell.initializer.shared)
+        for cell in missing:
+            if cell.rows:
+                cell.join()  # pyright: ignore[reportAttributeAccessIssue]

@@ -28,6 +28,14 @@ from funcnets.init import Initializer
 __all__ = ["Derivation", "Draw", "Leaf", "draw_one", "run_apart", "shelf"]
 
 
+class _Every(frozenset[Any]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+_EVERY = _Every()
+
+
 class Draw:
     """A function of a key that gives a tree, asked once for leaves that are fetched one by one.
 
@@ -153,6 +161,7 @@ class Derivation:
 
     def _run(self, unknown: Any, rng: Any) -> tuple[list[Any], dict[Cell, Any]]:
         frame = Frame(unknown, rng=rng)
+        frame.apart = _EVERY  # these may have become rows of stacked cells, which are not drawn yet
         with running(frame):
             return list(self.function()), frame.written
 

@@ -20,7 +20,7 @@ A frame remembers the JAX trace it was opened in. A write or a random draw in a 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from jax.core import Tracer, eval_context
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core.keys import name_hash
+from funcnets.core.rows import put_row, rows_of, with_rows
 from funcnets.errors import ModeError, RngError, StateLeakError
 
 if TYPE_CHECKING:
@@ -60,13 +61,16 @@ class Frame:
         "_key",
         "_paths",
         "_rng",
+        "_rows",
         "_token",
         "_trees",
+        "apart",
         "mode",
         "rooted",
         "unknown",
         "used",
         "values",
+        "word",
         "written",
     )
 
@@ -94,6 +98,16 @@ class Frame:
         self._rng = rng
         self._key: jax.Array | None = None
         self._token = CLEAN if rooted else get_opaque_trace_state()
+        #: The word that is folded into a key for a path's n-th draw; in a scan over blocks it is traced.
+        self.word: Callable[[str, int], Any] = _word if parent is None else parent.word
+        #: The rows of stacked cells that have values of their own here (core/stacked.py).
+        self.apart: Set[Cell] = frozenset() if parent is None else parent.apart
+        self._rows: dict[Cell, tuple[Any, list[Any]]] = {}
+        rows = [cell for cell in self.values if cell.whole is not None and cell not in self.apart]
+        if rows and parent is None:
+            self.apart = frozenset(rows)
+        elif rows:
+            self.values |= with_rows(self.read, {cell: self.values.pop(cell) for cell in rows})
 
     # --- cells ---
 
@@ -101,6 +115,8 @@ class Frame:
         """The array of ``cell`` in this call."""
         value = self.values.get(cell)
         if value is None:
+            if cell.whole is not None and cell not in self.apart:
+                return self._rows_of(cell.whole)[cell.row]
             value = self.unknown(cell)
             # A tracer that was made in a deeper trace must not be met again outside of that.
             if not isinstance(value, Tracer) or get_opaque_trace_state() == self._token:
@@ -110,7 +126,19 @@ class Frame:
     def write(self, cell: Cell, value: Any, what: str) -> None:
         """Give ``cell`` a new array for the rest of this call; ``what`` names it in errors."""
         self.check_depth(f"writing {what}")
+        if cell.whole is not None and cell not in self.apart:
+            cell, value = cell.whole, put_row(self.read(cell.whole), cell.row, value, what)
         self.values[cell] = self.written[cell] = value
+
+    def _rows_of(self, whole: Cell) -> list[Any]:
+        """The rows of a stacked cell, parted once as long as its value stays the same."""
+        value = self.read(whole)
+        known, rows = self._rows.get(whole, (None, []))
+        if known is not value:
+            rows = rows_of(value)
+            if get_opaque_trace_state() == self._token:
+                self._rows[whole] = value, rows
+        return rows
 
     def check_depth(self, action: str) -> None:
         """Refuse a side effect inside a JAX transformation that this frame does not know of."""
@@ -190,7 +218,7 @@ class Frame:
     def _derive(self, path: str, what: str) -> jax.Array:
         key = self.own_key(what)
         count = self._counts[path] = self._counts.get(path, -1) + 1
-        return jax.random.fold_in(key, np.uint32(name_hash(f"{path}#{count}")))
+        return jax.random.fold_in(key, self.word(path, count))
 
     # --- children ---
 
@@ -223,6 +251,10 @@ class Frame:
         """Take over what a child frame wrote, once its values have left the transformation."""
         for cell, value in zip(cells, values, strict=True):
             self.write(cell, value, "state from a lifted function")
+
+
+def _word(path: str, count: int) -> np.uint32:
+    return np.uint32(name_hash(f"{path}#{count}"))
 
 
 class NeedsKey(BaseException):

@@ -18,6 +18,7 @@ from funcnets.core.convert import as_array
 from funcnets.core.frame import Frame, running
 from funcnets.core.layer import settle
 from funcnets.core.module import Module, rooted_frame
+from funcnets.core.rows import top_of, with_rows
 from funcnets.errors import ArgumentError, DTypeError, StateDictError, UnsupportedError
 
 __all__ = ["functional_call"]
@@ -75,6 +76,8 @@ def functional_call(
         raise DTypeError(f"functional_call takes a Module, but got {describe(module)}")
     given = _rows(parameter_and_buffer_dicts)
     cells = dict(module._cells(remove_duplicate=False))
+    # The parameters of an nn.Stack have the names of the pure face, and those of the state_dict.
+    cells |= module._cells(remove_duplicate=False, rows=True)
     _check_names(module, given, cells, strict)
     values: dict[Cell, Any] = {}
     for name, (owner, key) in given.items():
@@ -117,9 +120,12 @@ def _call(
     with running(frame):
         out = module(*positional, **(kwargs or {}))
     for name, (owner, key) in given.items():
-        if cells[name] in frame.written:
-            owner[key] = frame.written[cells[name]]
+        if top_of(cells[name]) in frame.written:
+            owner[key] = frame.read(cells[name])
     others = {cell: value for cell, value in frame.written.items() if cell not in values}
+    # Of what was given for some blocks of an nn.Stack, the module keeps its own.
+    kept = {c: outer.read(c) for c in values if c.whole in others}
+    others |= with_rows(frame.read, kept)
     outer.absorb(others.keys(), others.values())
     return out
 
@@ -159,7 +165,9 @@ def _check_names(
 ) -> None:
     unexpected = sorted(name for name in given if name not in cells)
     named = {cells[name] for name in given if name in cells}
-    missing = sorted(name for name, cell in cells.items() if cell not in named) if strict else []
+    missing = (
+        sorted(n for n, c in cells.items() if not named & {c, c.whole, *c.rows}) if strict else []
+    )
     problems = [
         f"{word} key(s): {', '.join(map(repr, names))}."
         for word, names in (("Unexpected", unexpected), ("Missing", missing))

@@ -24,8 +24,9 @@ from funcnets.core.draw import draw
 from funcnets.core.frame import Frame, running
 from funcnets.core.keys import check_key, path_keys
 from funcnets.core.module import Module
+from funcnets.core.rows import stack_rows
 from funcnets.core.state_dict import store
-from funcnets.errors import DTypeError, ShapeError, StateLeakError, TreeError
+from funcnets.errors import ArgumentError, DTypeError, ShapeError, StateLeakError, TreeError
 
 __all__ = ["Layer", "functionalize", "get_variables", "set_variables"]
 
@@ -184,7 +185,7 @@ def refuse_unsettled(cells: Iterable[tuple[str, Cell]], what: str) -> None:
 
 def initial_values(module: Module, key: jax.Array) -> dict[Cell, Any]:
     """The initial value of every cell of a module, from one key."""
-    rows = list(module._cells())
+    rows = list(module._cells(rows=True))
     refuse_unsettled(rows, f"init draws the initial values of {module._get_name()}")
     paths = []
     for path, cell in rows:
@@ -194,7 +195,11 @@ def initial_values(module: Module, key: jax.Array) -> dict[Cell, Any]:
         paths.append((*parts[: len(parts) - levels], *getattr(rule, "below", ())))
     keys = path_keys(check_key("key", key), paths)
     values = draw([(c.initializer, c.shape, c.dtype) for _, c in rows], keys)
-    return {cell: value for (_, cell), value in zip(rows, values, strict=True)}
+    drawn = {cell: value for (_, cell), value in zip(rows, values, strict=True)}
+    return {
+        cell: stack_rows([drawn[row] for row in cell.rows]) if cell.rows else drawn[cell]
+        for _, cell in module._cells()
+    }
 
 
 def functionalize(module: Module) -> Layer:
@@ -307,7 +312,10 @@ def cells_of_trees(trees: Sequence[Tree], owned: Set[Cell]) -> list[dict[Cell, A
     for wanted in shapes:
         fitting: list[dict[str, Cell]] = []
         for module, _ in sorted(_handed_out.items(), key=lambda item: item[1]):
-            trained, _ = cell_rows(module)
+            try:
+                trained, _ = cell_rows(module)
+            except ArgumentError:  # an nn.Stack whose blocks are not alike
+                continue
             if (
                 {path: cell._shape for path, cell in trained.items()} == wanted
                 and not owned.isdisjoint(trained.values())

@@ -276,7 +276,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or train (True) all parameters below this module."""
-        for _, cell in self._cells(("_parameters",)):
+        for _, cell in self._cells(("_parameters",), rows=True):
             cell.requires_grad = requires_grad
         return self
 
@@ -322,7 +322,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
                 )
             dtype = available(dtype)
         device = placement(device)
-        for _, cell in self._cells():
+        for _, cell in self._cells(rows=True):
             converts = dtype is not None and (
                 jnp.issubdtype(cell.dtype, jnp.floating)
                 or (

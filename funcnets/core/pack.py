@@ -98,7 +98,10 @@ def value_of(cell: Cell) -> jax.Array:
     """The value of a cell that has one, be it in a pack."""
     if cell._value is None:
         pack: Any = cell._pack
-        cell._value = pack.value(cell)
+        value = pack.value(cell)
+        if cell.whole is not None:  # a row of a stacked cell, which goes on having the value
+            return value
+        cell._value = value
     return cell._value  # pyright: ignore[reportReturnType]
 
 
@@ -108,7 +111,10 @@ def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
     for cell in cells:
         if not jnp.issubdtype(cell.dtype, jnp.inexact) or not 0 < math.prod(cell.shape) <= SMALL:
             continue
-        value: Any = cell._value if cell._pack is None else cell._pack._value
+        holder: Any = cell
+        while holder._value is None and holder._pack is not None:  # a row's may be packed itself
+            holder = holder._pack
+        value: Any = holder._value
         if len(value.sharding.device_set) == 1 and value.is_fully_addressable:
             place = (value.sharding, True) if value.committed else (None, False)
             groups.setdefault((cell.dtype, place), []).append(cell)

@@ -24,6 +24,7 @@ from funcnets.core.pack import Pack, grouped, pack_of, same
 from funcnets.core.random import stream
 from funcnets.core.reach import Binding, unchanged
 from funcnets.core.remat import compiler_options
+from funcnets.core.rows import top_of
 from funcnets.core.version import step_lock
 
 __all__ = ["Again", "Program"]
@@ -63,9 +64,9 @@ class Program:
         self.paths: dict[Any, list[Binding]] = {}
         self.bindings: list[Binding] = []
         roots = [thing for thing in found if isinstance(thing, Stateful)]
-        cells = {cell: None for root in roots for _, cell in root._cells() if cell.settled}
-        cells |= {thing: None for thing in found if isinstance(thing, Cell) and thing.settled}
-        written = {cell: None for root in roots for cell in root._will_write() if cell.settled}
+        cells = {top_of(cell): None for root in roots for _, cell in root._cells() if cell.settled}
+        cells |= {top_of(x): None for x in found if isinstance(x, Cell) and x.settled}
+        written = {top_of(cell): None for r in roots for cell in r._will_write() if cell.settled}
         if any(isinstance(r, Module) and r._may_draw() for r in roots):
             written[stream] = None
         self.roots = roots
@@ -178,6 +179,8 @@ class Program:
         """Whether the structure it was traced for is the present one."""
         if self.fingerprint is None or not unchanged(self.bindings):
             return False
+        if any(cell.whole is not None for cell in [*self.donated, *self.kept]):
+            return False  # stacked since then, and without an array of its own
         parts = dict.fromkeys(part for user in self.parts for part in user._parts())
         return (
             list(parts) == self.parts and [p._fingerprint() for p in self.parts] == self.fingerprint
@@ -215,12 +218,14 @@ class Program:
             for cell in self.loose:
                 value: Any = cell._value
                 cell._shape, cell._dtype = value.shape, value.dtype
+                for row in cell.rows:
+                    row._shape, row._dtype = value.shape[1:], value.dtype
         out, self.output._value = self.output._value, None
         return out
 
     def _prepare(self) -> None:
         """Give every cell a value, and to those that will be donated one that nobody else holds."""
-        materialise(c for c in self.donated if not c.has_value)
+        materialise(c for c in self.donated if c._value is None and c._pack is None)
         groups = grouped([cell for cell in self.donated if cell not in self.unpackable])
         # Two programs that replace the same cells share their pack.
         packs = [pack_of(group) for group in groups]

@@ -5,7 +5,8 @@ Everything rests on one traversal, ``Tree._walk``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Tree(Stateful):
     _forward_pre_hooks: dict[int, Any]
     _forward_hooks: dict[int, Any]
     _get_name: Any
+    #: The stacked cells of an ``nn.Stack``, by the name that their rows have in its blocks.
+    _stacked: Mapping[str, Any] = MappingProxyType({})
 
     # --- walking ------------------------------------------------------------------------------
 
@@ -71,24 +74,41 @@ class Tree(Stateful):
         prefix: str = "",
         recurse: bool = True,
         remove_duplicate: bool = True,
+        rows: bool = False,
     ) -> Iterator[tuple[str, Cell]]:
-        """Every cell with its dotted path, a shared one under its first path only."""
+        """Every cell with its dotted path, a shared one under its first path only.
+
+        Those of the blocks of an ``nn.Stack`` are given as PyTorch has them with ``rows``; without, the
+        stacked cells in their place, whose path has no number of a block.
+        """
         self._note_use()
         seen: set[int] = set()
-        modules = self._walk(prefix) if remove_duplicate else self._walk_all(prefix)
-        for path, module in modules if recurse else [(prefix, self)]:
+        walk = self._walk(prefix) if remove_duplicate else self._walk_all(prefix)
+        modules = list(walk) if recurse else [(prefix, self)]
+        wholes: dict[int, tuple[str, Cell]] = {}
+        for path, module in () if rows else modules:
+            for name, whole in module._stacked.items():
+                whole.agree()
+                wholes.setdefault(id(whole), (f"{path}.{name}" if path else name, whole))
+        for path, module in modules:
             for kind in kinds:
                 for name, cell in module.__dict__[kind].items():
-                    if cell is None or (remove_duplicate and id(cell) in seen):
+                    if cell is None:
+                        continue
+                    full = f"{path}.{name}" if path else name
+                    if wholes and id(cell.whole) in wholes:
+                        full, cell = wholes[id(cell.whole)]
+                    if remove_duplicate and id(cell) in seen:
                         continue
                     seen.add(id(cell))
-                    yield (f"{path}.{name}" if path else name), cell
+                    yield full, cell
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """``(path, parameter)`` pairs; inside a call the parameters are arrays."""
-        for name, cell in self._cells(("_parameters",), prefix, recurse, remove_duplicate):
+        cells = self._cells(("_parameters",), prefix, recurse, remove_duplicate, rows=True)
+        for name, cell in cells:
             yield name, _seen_from_here(cell)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
@@ -100,7 +120,8 @@ class Tree(Stateful):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Buffer]]:
         """``(path, buffer)`` pairs; inside a call the buffers are arrays."""
-        for name, cell in self._cells(("_buffers",), prefix, recurse, remove_duplicate):
+        cells = self._cells(("_buffers",), prefix, recurse, remove_duplicate, rows=True)
+        for name, cell in cells:
             yield name, _seen_from_here(cell)
 
     def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
@@ -198,16 +219,17 @@ class Tree(Stateful):
         for _, module in self._walk():
             yield module
 
-    def _fingerprint(self) -> Any:
-        """All of this module, without its children, that a trace of its ``forward`` depends on."""
+    def _fingerprint(self, same: Any = None) -> Any:
+        """All of this module, without its children, that a trace of its ``forward`` depends on; ``same`` stands for ``Same``."""
+        same = same or Same
         cells = [
-            (name, Same(c), getattr(c, "requires_grad", None))
+            (name, same(c), getattr(c, "requires_grad", None))
             for name, c in self._parameters.items()
         ]
-        cells += [(name, Same(c), None) for name, c in self._buffers.items()]
-        children = [(name, Same(child)) for name, child in self._modules.items()]
+        cells += [(name, same(c), None) for name, c in self._buffers.items()]
+        children = [(name, same(child)) for name, child in self._modules.items()]
         hooks = (*self._forward_pre_hooks, *self._forward_hooks)
-        plain = [(k, freeze(v)) for k, v in self.__dict__.items() if k not in _OWN_FIELDS]
+        plain = [(k, freeze(v, same)) for k, v in self.__dict__.items() if k not in _OWN_FIELDS]
         return type(self), self._training, cells, children, hooks, plain
 
     def _will_write(self) -> Iterator[Cell]:
@@ -251,7 +273,7 @@ class Same:
     __hash__ = object.__hash__
 
 
-def freeze(value: Any) -> Any:
+def freeze(value: Any, same: Any = Same) -> Any:
     """Something comparable that is equal only if a trace would treat ``value`` the same way."""
     if isinstance(value, np.generic):
         return type(value), value.tobytes()
@@ -260,10 +282,10 @@ def freeze(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str, bytes)):
         return type(value), value
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(freeze, value))
+        return type(value), tuple(freeze(v, same) for v in value)
     if isinstance(value, dict):
-        return type(value), tuple((freeze(k), freeze(v)) for k, v in value.items())
-    return Same(value)
+        return type(value), tuple((freeze(k, same), freeze(v, same)) for k, v in value.items())
+    return same(value)
 
 
 def _seen_from_here(cell: Any) -> Any:

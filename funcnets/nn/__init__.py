@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     from funcnets.nn.pool_unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
     from funcnets.nn.recurrent import GRU, LSTM, RNN, RNNBase
     from funcnets.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
+    from funcnets.nn.stack import Stack
     from funcnets.nn.transformer import Transformer, TransformerDecoder, TransformerEncoder
     from funcnets.nn.transformer_layer import TransformerDecoderLayer, TransformerEncoderLayer
     from funcnets.nn.vision import ChannelShuffle, PixelShuffle, PixelUnshuffle
@@ -290,6 +291,7 @@ _HOMES = {
     "Softplus": "funcnets.nn.activation_smooth",
     "Softshrink": "funcnets.nn.activation",
     "Softsign": "funcnets.nn.activation_smooth",
+    "Stack": "funcnets.nn.stack",
     "SyncBatchNorm": "funcnets.nn.batchnorm",
     "Tanh": "funcnets.nn.activation_smooth",
     "Tanhshrink": "funcnets.nn.activation_smooth",
@@ -467,6 +469,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "Stack",
     "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",

@@ -25,6 +25,7 @@ from funcnets.nn.activation import ReLU
 from funcnets.nn.activation_smooth import GELU
 from funcnets.nn.container import ModuleList
 from funcnets.nn.norm import LayerNorm
+from funcnets.nn.stack import Stack
 from funcnets.nn.transformer_layer import (
     Activation,
     TransformerDecoderLayer,
@@ -34,13 +35,16 @@ from funcnets.nn.transformer_layer import (
 __all__ = ["Transformer", "TransformerDecoder", "TransformerEncoder"]
 
 
+Layers = ModuleList | Stack
+
+
 def _causal(size: int, dtype: Any) -> np.ndarray:
     """0 on and below the diagonal and -inf above; False and True for booleans."""
     barred = True if dtype == jnp.bool_ else -np.inf
     return np.triu(np.full((size, size), barred, dtype), 1)
 
 
-def _is_causal(mask: Any, is_causal: bool | None, x: jax.Array, layers: ModuleList) -> bool:
+def _is_causal(mask: Any, is_causal: bool | None, x: jax.Array, layers: Layers) -> bool:
     """The caller's promise, or without one whether ``mask`` is causal for the length of ``x``.
 
     No output depends on it, so a traced mask, whose values are not known, counts as any other. (A
@@ -61,11 +65,21 @@ def _is_causal(mask: Any, is_causal: bool | None, x: jax.Array, layers: ModuleLi
     )
 
 
-def _copies(name: str, layer: Any, number: int) -> ModuleList:
+def _copies(name: str, layer: Any, number: int, stack: bool) -> Layers:
     """``number`` copies of ``layer``, all with its values, as PyTorch makes them."""
     if not isinstance(layer, Module):
         raise DTypeError(f"{name} must be a module, but got {describe(layer)}")
-    return ModuleList([copy.deepcopy(layer) for _ in range(positive("num_layers", number))])
+    copies = [copy.deepcopy(layer) for _ in range(positive("num_layers", number))]
+    return Stack(copies) if stack else ModuleList(copies)
+
+
+def _through(layers: Layers, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+    """``x`` after all layers."""
+    if isinstance(layers, Stack):
+        return layers(x, *args, **kwargs)
+    for layer in layers:
+        x = layer(x, *args, **kwargs)
+    return x
 
 
 class TransformerEncoder(Module):
@@ -83,6 +97,9 @@ class TransformerEncoder(Module):
             which there is no counterpart; the results are those of False. The warnings about
             layers that PyTorch could not speed up are given.
         mask_check: PyTorch's switch for a check before that speed-up. Kept as an attribute.
+        stack: hold the layers in a :class:`Stack`, so that a deep encoder compiles as fast as a shallow one.
+            An extension; PyTorch's checkpoints fit all the same. ``encoder.layers.remat = True`` also computes
+            their activations again in the backward pass.
 
     Shape:
         - src: :math:`(S, N, E)`, with ``batch_first`` layers :math:`(N, S, E)`, or :math:`(S, E)`.
@@ -112,9 +129,11 @@ class TransformerEncoder(Module):
         norm: Module | None = None,
         enable_nested_tensor: bool = True,
         mask_check: bool = True,
+        *,
+        stack: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = _copies("encoder_layer", encoder_layer, num_layers)
+        self.layers = _copies("encoder_layer", encoder_layer, num_layers, stack)
         self.num_layers = num_layers
         self.norm = norm
         self.enable_nested_tensor = enable_nested_tensor
@@ -143,10 +162,13 @@ class TransformerEncoder(Module):
             is_causal: promise that ``mask`` is causal; None finds out where the values are known.
         """
         is_causal = _is_causal(mask, is_causal, src, self.layers)
-        for layer in self.layers:
-            src = layer(
-                src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=is_causal
-            )
+        src = _through(
+            self.layers,
+            src,
+            src_mask=mask,
+            src_key_padding_mask=src_key_padding_mask,
+            is_causal=is_causal,
+        )
         return src if self.norm is None else self.norm(src)
 
 
@@ -179,6 +201,7 @@ class TransformerDecoder(Module):
             which copies are made.
         num_layers: how many.
         norm: a module applied to the result, usually a LayerNorm.
+        stack: hold the layers in a :class:`Stack`, as :class:`TransformerEncoder` does. An extension.
 
     Shape:
         - tgt: :math:`(T, N, E)`, with ``batch_first`` layers :math:`(N, T, E)`, or :math:`(T, E)`.
@@ -201,9 +224,16 @@ class TransformerDecoder(Module):
         torch.nn.TransformerDecoder; Vaswani et al., Attention Is All You Need, 2017.
     """
 
-    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
+    def __init__(
+        self,
+        decoder_layer: Module,
+        num_layers: int,
+        norm: Module | None = None,
+        *,
+        stack: bool = False,
+    ) -> None:
         super().__init__()
-        self.layers = _copies("decoder_layer", decoder_layer, num_layers)
+        self.layers = _copies("decoder_layer", decoder_layer, num_layers, stack)
         self.num_layers = num_layers
         self.norm = norm
 
@@ -232,17 +262,17 @@ class TransformerDecoder(Module):
             memory_is_causal: promise that ``memory_mask``, which is then required, is causal.
         """
         tgt_is_causal = _is_causal(tgt_mask, tgt_is_causal, tgt, self.layers)
-        for layer in self.layers:
-            tgt = layer(
-                tgt,
-                memory,
-                tgt_mask=tgt_mask,
-                memory_mask=memory_mask,
-                tgt_key_padding_mask=tgt_key_padding_mask,
-                memory_key_padding_mask=memory_key_padding_mask,
-                tgt_is_causal=tgt_is_causal,
-                memory_is_causal=memory_is_causal,
-            )
+        tgt = _through(
+            self.layers,
+            tgt,
+            memory,
+            tgt_mask=tgt_mask,
+            memory_mask=memory_mask,
+            tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask,
+            tgt_is_causal=tgt_is_causal,
+            memory_is_causal=memory_is_causal,
+        )
         return tgt if self.norm is None else self.norm(tgt)
 
 

@@ -119,7 +119,7 @@ class Memory:
         def begin(i: int) -> jax.Array:
             if i not in waiting:
                 materialise(self.cells)
-                params: Any = {self.name(n): c._value for n, c in enumerate(self.cells)}
+                params: Any = {self.name(n): value_of(c) for n, c in enumerate(self.cells)}
                 held = {id(value) for value in params.values()}
                 for n, value in enumerate(jax.tree.leaves(tx.init(params))):
                     if n not in wanted:

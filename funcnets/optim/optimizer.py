@@ -117,7 +117,7 @@ class Optimizer(StateDict, Stateful):
             raise ArgumentError(
                 f"unknown options {unknown} in a parameter group; {type(self).__name__} has {sorted(self.defaults)}"
             )
-        known = {c for group in self.param_groups for c in group.cells}
+        known = {c for group in self.param_groups for c in group["params"]}
         if len(set(cells)) < len(cells) or not known.isdisjoint(cells):
             raise ArgumentError(
                 "some parameters appear in more than one parameter group, or twice in one"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnets._args import describe
 from funcnets.core.cell import Buffer, Cell, Parameter, Version
+from funcnets.core.rows import stack_rows
 from funcnets.core.tree import Same, freeze
 from funcnets.errors import ArgumentError
 from funcnets.optim.memory import Memory
@@ -59,6 +60,9 @@ class ParamGroup(dict[str, Any]):
         owner: Any,
     ) -> None:
         super().__init__(params=list(cells), **options)
+        self._elementwise: bool = owner._elementwise
+        #: What is updated: the parameters, with a stacked one in place of those of the blocks of an nn.Stack.
+        self.cells: list[Parameter] = self.joined(cells)
         self.rate: Buffer | None = None
         if "lr" in options:
             self.rate = Buffer(_rate(options["lr"]))
@@ -71,10 +75,50 @@ class ParamGroup(dict[str, Any]):
         # A guess of the parameters that the next step starts with; spares fn.jit a second trace.
         self._expected: Memory | None = None
 
-    @property
-    def cells(self) -> list[Parameter]:
-        """The parameters."""
-        return self["params"]
+    def joined(self, cells: Sequence[Parameter]) -> list[Parameter]:
+        """Some parameters as they are updated: those of an ``nn.Stack`` as one, if the rule allows that."""
+        given = set(cells) if self._elementwise else set()
+
+        def held(cell: Any) -> Any:
+            whole = cell.whole
+            return whole if whole is not None and given.issuperset(whole.rows) else cell
+
+        return list(dict.fromkeys(map(held, cells)))
+
+    def set_apart(self, together: Iterable[Sequence[int]]) -> Iterable[str]:
+        """A problem for each stacked parameter whose blocks do not step together.
+
+        Args:
+            together: the places of those parameters that do.
+        """
+        memories = [{self["params"][i] for i in places} for places in together]
+        for cell in self.cells:
+            parts = [cells for cells in memories if not cells.isdisjoint(cell.rows)]
+            if any(not cells.issuperset(cell.rows) for cells in parts):
+                yield (
+                    f"'{getattr(cell, 'name', '')}' of the blocks of a Stack has one state, but theirs differ in the "
+                    "number of steps, or only some have one"
+                )
+
+    def by_cell(
+        self, places: Sequence[int], values: Mapping[tuple[str, int | None], jax.Array]
+    ) -> tuple[list[Parameter], dict[tuple[str, int | None], jax.Array]]:
+        """Some parameters as they are updated, and what is kept for them by name and place among these.
+
+        Args:
+            places: the places of the parameters.
+            values: arrays by name and place among ``places``; None is the place of what all of them share.
+        """
+        given = [self["params"][i] for i in places]
+        cells, at = self.joined(given), {cell: i for i, cell in enumerate(given)}
+        found = {key: array for key, array in values.items() if key[1] is None}
+        for name in {name: None for name, place in values if place is not None}:
+            for i, cell in enumerate(cells):
+                own: list[Any] = [values.get((name, at[row])) for row in cell.rows or (cell,)]
+                if own[0] is not None:
+                    stacks = cell.rows and own[0].shape == cell.shape[1:]
+                    found[name, i] = stack_rows(own) if stacks else own[0]
+        return cells, found
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._owner._refuse_inside(

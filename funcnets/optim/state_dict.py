@@ -22,6 +22,7 @@ from funcnets.core.cell import Parameter, Version
 from funcnets.core.convert import as_array
 from funcnets.core.hooks import RemovableHandle, add_hook
 from funcnets.core.pack import value_of
+from funcnets.core.rows import row_of
 from funcnets.errors import ArgumentError, FuncnetsError, StateDictError
 from funcnets.optim.memory import STARTED, Memory, Slot
 from funcnets.optim.param_group import SCHEDULER_KEYS
@@ -159,7 +160,15 @@ class StateDict:
         return found
 
     def _rows(self, memory: Memory, tx: Any, begun: bool = True) -> dict[Parameter, dict[str, Any]]:
-        rows: dict[Parameter, dict[str, Any]] = {cell: {} for cell in memory.cells}
+        rows: dict[Any, dict[str, Any]] = {
+            row: {} for cell in memory.cells for row in cell.rows or (cell,)
+        }
+
+        def give(cell: Parameter, name: str, value: jax.Array, own: bool) -> None:
+            for i, row in enumerate(cell.rows or (cell,)):  # of an nn.Stack: block by block
+                split = own and cell.rows and value.shape == cell.shape
+                rows[row][name] = row_of(value, i) if split else value
+
         slots, _ = memory.slots(tx)
         asleep = {
             slot.path[:-1]
@@ -174,10 +183,10 @@ class StateDict:
             if name == "step":  # a float in PyTorch, whose optimizers rely on it
                 value = value.astype(jnp.float32)
             for cell in memory.cells if slot.place is None else [memory.cells[slot.place]]:
-                rows[cell][name] = value
+                give(cell, name, value, slot.place is not None)
         for (name, place), value in memory.spare.items():
             if place is not None:
-                rows[memory.cells[place]][name] = value
+                give(memory.cells[place], name, value, True)
         return rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -298,6 +307,7 @@ class StateDict:
             except FuncnetsError as error:  # options that cannot be, noted already
                 if not problems:
                     problems.append(f"group {g}: {error}")
+            problems.extend(group.set_apart([places for places, _ in loaded]))
             plans.append((options, loaded))
         if unknown := [key for key, value in states.items() if key not in known and value]:
             problems.append(f"state for {', '.join(unknown)}, which no group holds")
@@ -390,7 +400,7 @@ class StateDict:
     def _install(self, group: Any, loaded: Iterable[Loaded]) -> None:
         """Give a group its new memories; those that are of the same parameters keep their cells."""
         tx = self._transformation(group, 0.0)
-        wanted = [([group["params"][i] for i in places], values) for places, values in loaded]
+        wanted = [group.by_cell(places, values) for places, values in loaded]
         taken = {cell for cells, _ in wanted for cell in cells}
         kept: list[Memory] = []
         for cells, values in wanted:

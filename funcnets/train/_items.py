@@ -154,7 +154,8 @@ def backup(thing: Any) -> Callable[[], None]:
     """A function that puts ``thing`` back into the state of now."""
     kind = kind_of(thing)
     if kind in ("module", "cells"):
-        cells = list(dict.fromkeys(cell for _, cell in thing._cells()))
+        rows = thing._cells(rows=True) if isinstance(thing, Module) else thing._cells()
+        cells = list(dict.fromkeys(cell for _, cell in rows))
         values = [(c, c.lend() if c.has_value else None, c._shape, c._dtype) for c in cells]
         extras = [
             (child, child.get_extra_state())
