@@ -6,8 +6,11 @@ The ones made of straight pieces are in ``activation``, the normalising ones in
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from funcnets._args import choice, describe, floating
 from funcnets.errors import ArgumentError, ShapeError
@@ -118,7 +121,11 @@ def gelu(input: jax.Array, approximate: str = "none") -> jax.Array:
     choice("approximate", approximate, ("none", "tanh"))
     input = real("input", input)
     # 1 + tanh(x) cancels for negative x, which half precision would show.
-    return jax.nn.gelu(widen(input), approximate=approximate == "tanh").astype(input.dtype)
+    x = widen(input)
+    if approximate == "tanh":
+        return jax.nn.gelu(x, approximate=True).astype(input.dtype)
+    # JAX's own takes erfc, which is two to three times slower on a CPU.
+    return (x * 0.5 * (1.0 + lax.erf(x * math.sqrt(0.5)))).astype(input.dtype)
 
 
 def silu(input: jax.Array, inplace: bool = False) -> jax.Array:

@@ -7,6 +7,7 @@ Floating point masks mean the same in both: they are added to the scores.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -42,10 +43,27 @@ def check_mask_dtype(name: str, mask: Any, dtype: Any) -> None:
 
 def softmax_or_zero(scores: jax.Array) -> jax.Array:
     """Softmax over the last axis in which a row of nothing but -inf gives 0, with gradient 0."""
-    best = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)
-    empty = best == -jnp.inf
-    # The inner `where` keeps NaN out of the derivative of the branch that is not taken.
-    return jnp.where(empty, 0.0, jax.nn.softmax(jnp.where(empty, 0.0, scores), axis=-1))
+    return _softmax(scores, True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax(scores: jax.Array, empty_rows: bool) -> jax.Array:
+    best = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf if empty_rows else None)
+    if empty_rows:
+        best = jnp.where(best == -jnp.inf, 0, best)
+    powers = jnp.exp(scores - best)
+    total = jnp.sum(powers, axis=-1, keepdims=True)
+    return powers / (jnp.where(total == 0, 1, total) if empty_rows else total)
+
+
+def _softmax_tangent(empty_rows: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # Of the result alone: JAX's own derivative goes back through the maximum and the sum.
+    out = _softmax(*primals, empty_rows)
+    moved = out * tangents[0]
+    return out, moved - out * jnp.sum(moved, axis=-1, keepdims=True)
+
+
+_softmax.defjvp(_softmax_tangent)
 
 
 def _heads_matmul(a: jax.Array, b: jax.Array, dtype: Any) -> jax.Array:
@@ -129,7 +147,7 @@ def attend(
     is_causal: bool = False,
     scale: float | None = None,
     dropout_p: float = 0.0,
-    normalise: Callable[[jax.Array], jax.Array] = softmax_or_zero,
+    normalise: Callable[[jax.Array], jax.Array] | None = None,
     rng: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The result and the weights after dropout, of checked arrays that all have one rank."""
@@ -144,6 +162,10 @@ def attend(
         scores = jnp.where(mask, scores, -jnp.inf)
     elif mask is not None:
         scores = scores + mask.astype(acc)
+    if (
+        normalise is None
+    ):  # only a mask leaves a query without keys, and XLA's code is faster if none is
+        normalise = functools.partial(_softmax, empty_rows=mask is not None or 0 in scores.shape)
     weights = normalise(scores)
     if dropout_p > 0:
         weights = dropout(weights, dropout_p, True, rng=rng)

@@ -6,10 +6,12 @@ Regression losses are in ``loss_regression``, those with a margin in ``loss_marg
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from funcnets._args import describe, integer
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
@@ -82,8 +84,12 @@ def _nll(
     axis: int,
     ignore_index: int,
     label_smoothing: float = 0.0,
+    less: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of every position and its weight in the mean, both 0 where it is ignored."""
+    """The loss of every position and its weight in the mean, both 0 where it is ignored.
+
+    ``less`` are arrays of one number for each position, still to be subtracted from ``log_prob``.
+    """
     classes = log_prob.shape[axis]
     keep = target != ignore_index
     # A negative index would count from the end; past the end, a gather fills in NaN.
@@ -91,6 +97,7 @@ def _nll(
     picked = jnp.take_along_axis(
         log_prob, jnp.expand_dims(index, axis), axis, mode="fill", fill_value=jnp.nan
     ).squeeze(axis)
+    picked = functools.reduce(jnp.subtract, less, picked)
     if weight is None:
         share = keep.astype(log_prob.dtype)
         loss = -picked
@@ -137,8 +144,13 @@ def cross_entropy_terms(
     if input.shape != target.shape:
         weight = class_weights(weight, input, input.shape[axis])
         target = class_indices(target, input, axis)
-        log_prob = jax.nn.log_softmax(widen(input), axis)
-        loss, share = _nll(log_prob, target, weight, axis, ignore_index, label_smoothing)
+        logits, less = widen(input), ()
+        if label_smoothing > 0.0 or logits.shape[axis] == 0:
+            logits = jax.nn.log_softmax(logits, axis)
+        else:  # as log_softmax computes it, without writing out the classes that are not asked for
+            best = lax.stop_gradient(logits.max(axis, keepdims=True))
+            less = best.squeeze(axis), jnp.log(jnp.exp(logits - best).sum(axis))
+        loss, share = _nll(logits, target, weight, axis, ignore_index, label_smoothing, less)
         return loss, share, input.dtype
     if not jnp.issubdtype(target.dtype, jnp.floating):
         raise DTypeError(

@@ -21,7 +21,6 @@ from funcnets.functional.attention import (
     attend,
     check_attention,
     check_mask_dtype,
-    softmax_or_zero,
 )
 from funcnets.functional.linear import linear
 
@@ -317,7 +316,7 @@ def multi_head_attention_forward(
         mask=mask,
         is_causal=causal_only,
         dropout_p=dropout_p,
-        normalise=jax.nn.softmax if need_weights else softmax_or_zero,
+        normalise=jax.nn.softmax if need_weights else None,
         rng=rng,
     )
     out = out.transpose(2, 0, 1, 3).reshape(q.shape[2], batch, dim)  # (L, N, E)

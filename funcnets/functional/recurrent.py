@@ -1,8 +1,7 @@
 r"""Recurrent networks over sequences: stacks of layers, run by ``jax.lax.scan``.
 
-The names and arguments are those of ``torch.lstm`` and so on. A direction of a layer is run by
-projecting its whole input in one matrix product and scanning a step that is left with the product
-of the hidden state. The flat list of weights is PyTorch's: for each layer, and in it for the forward
+The names and arguments are those of ``torch.lstm`` and so on. How a direction of a layer is run and
+differentiated is in ``_lower_recurrent.py``. The flat list of weights is PyTorch's: for each layer, and in it for the forward
 and then for the reverse direction::
 
     w_ih (gates * hidden, input), w_hh (gates * hidden, output)[, b_ih, b_hh][, w_hr (output, hidden)]
@@ -11,18 +10,16 @@ and then for the reverse direction::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, ShapeError
 from funcnets.functional._autocast import in_low
+from funcnets.functional._lower_recurrent import scan_cell
 from funcnets.functional._numeric import as_array
 from funcnets.functional.dropout import dropout as drop
-from funcnets.functional.linear import linear
 from funcnets.functional.recurrent_cell import (
     GRU,
     LSTM,
@@ -172,20 +169,7 @@ def run_direction(
         The outputs ``(T, N, size)`` and the final state.
     """
 
-    def advance(
-        state: State, inputs: tuple[jax.Array, jax.Array | None]
-    ) -> tuple[State, jax.Array]:
-        gates, active = inputs
-        following = kind.step(gates, state, weights)
-        if active is not None:
-            pairs = zip(following, state, strict=True)
-            following = tuple(jnp.where(active[:, None], new, old) for new, old in pairs)
-        return following, following[0]
-
-    gates = linear(input, weights.ih, weights.b_ih)
-    state = _varying(state, (state, gates, weights, mask))
-    state, output = lax.scan(advance, state, (gates, mask), reverse=reverse)
-    return output, state
+    return scan_cell(kind, reverse, input, state, weights, mask)
 
 
 def run_stack(
@@ -246,27 +230,6 @@ def run_stack(
     if not batched:
         return x[:, 0], tuple(part[:, 0] for part in state)
     return jnp.moveaxis(x, 0, time_axis), state
-
-
-def _varying(state: State, others: Any) -> State:
-    """``state`` marked as varying over every mapped axis of ``jax.shard_map`` that the others do.
-
-    A scan wants its carry so marked from the start, and an initial state is often a constant.
-    """
-
-    def axes(x: jax.Array) -> frozenset[str]:
-        # Read from the type under the name that it has in this version of JAX.
-        kind = jax.typeof(x)
-        manual = getattr(kind, "manual_axis_type", None)
-        return getattr(kind, "vma", frozenset()) if manual is None else manual.varying
-
-    wanted = frozenset[str]().union(*(axes(leaf) for leaf in jax.tree.leaves(others)))
-
-    def mark(part: jax.Array) -> jax.Array:
-        missing = tuple(sorted(wanted - axes(part)))
-        return lax.pcast(part, missing, to="varying") if missing else part
-
-    return tuple(mark(part) for part in state)
 
 
 def _unflatten(

@@ -1,7 +1,7 @@
 r"""Recurrent networks, one step at a time: the cells.
 
-A step works on an input that is already projected to the gates, which is what lets a whole sequence
-be projected in one matrix product (``recurrent.py``). The names and arguments of the public
+A step works on an input and a hidden state that are already projected to the gates, which is what lets a
+whole sequence be projected in one matrix product (``_lower_recurrent.py``). The names and arguments of the public
 functions are those of ``torch.lstm_cell`` and so on.
 """
 
@@ -41,8 +41,9 @@ class Weights(NamedTuple):
 class Kind(NamedTuple):
     """A kind of cell."""
 
-    #: (input projected to the gates, state, weights) -> the next state; state[0] is the output.
-    step: Callable[[jax.Array, State, Weights], State]
+    #: (what the input gives to the gates, what the hidden state gives, state) -> the next state, whose
+    #: first array is the output, before a projection.
+    step: Callable[[jax.Array, jax.Array, State], State]
     gates: int
     states: int
 
@@ -54,29 +55,27 @@ class Kind(NamedTuple):
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def tanh_step(gates: jax.Array, state: State, weights: Weights) -> State:
+def tanh_step(x: jax.Array, h: jax.Array, state: State) -> State:
     """Elman's step."""
-    return (jnp.tanh(gates + linear(state[0], weights.hh, weights.b_hh)),)
+    return (jnp.tanh(x + h),)
 
 
-def relu_step(gates: jax.Array, state: State, weights: Weights) -> State:
+def relu_step(x: jax.Array, h: jax.Array, state: State) -> State:
     """Elman's step with a rectifier."""
-    return (jax.nn.relu(gates + linear(state[0], weights.hh, weights.b_hh)),)
+    return (jax.nn.relu(x + h),)
 
 
-def lstm_step(gates: jax.Array, state: State, weights: Weights) -> State:
+def lstm_step(x: jax.Array, h: jax.Array, state: State) -> State:
     """The gates are stacked in PyTorch's order: input, forget, cell, output."""
-    hidden, cell = state
-    i, f, g, o = jnp.split(gates + linear(hidden, weights.hh, weights.b_hh), 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-    return (hidden if weights.hr is None else linear(hidden, weights.hr)), cell
+    i, f, g, o = jnp.split(x + h, 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def gru_step(gates: jax.Array, state: State, weights: Weights) -> State:
+def gru_step(x: jax.Array, h: jax.Array, state: State) -> State:
     """The gates are stacked in PyTorch's order: reset, update, new."""
-    r_x, z_x, n_x = jnp.split(gates, 3, axis=-1)
-    r_h, z_h, n_h = jnp.split(linear(state[0], weights.hh, weights.b_hh), 3, axis=-1)
+    r_x, z_x, n_x = jnp.split(x, 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(h, 3, axis=-1)
     r, z = jax.nn.sigmoid(r_x + r_h), jax.nn.sigmoid(z_x + z_h)
     n = jnp.tanh(n_x + r * n_h)
     return (n + z * (state[0] - n),)
@@ -291,4 +290,5 @@ def _cell(kind: Kind, input: jax.Array, state: State, weights: Weights) -> State
     check_input(input, weights)
     shapes = [(*input.shape[:-1], size) for size in kind.state_sizes(weights)]
     state = check_state(state, shapes, input.dtype)
-    return kind.step(linear(input, weights.ih, weights.b_ih), state, weights)
+    from_input = linear(input, weights.ih, weights.b_ih)
+    return kind.step(from_input, linear(state[0], weights.hh, weights.b_hh), state)

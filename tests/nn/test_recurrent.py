@@ -225,16 +225,6 @@ def test_a_loop_over_the_cell_is_the_layer(name):
     np.testing.assert_allclose(jnp.stack(outputs), layer(X)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_the_input_is_projected_outside_of_the_scan():
-    layer = nn.LSTM(3, 4)
-    _, apply = fn.functionalize(layer)
-    jaxpr = jax.make_jaxpr(apply)(*fn.get_variables(layer), X)
-    outer = [e.primitive.name for e in jaxpr.eqns]
-    scan = next(e for e in jaxpr.eqns if e.primitive.name == "scan")
-    assert str(scan.params["jaxpr"]).count("dot_general") == 1
-    assert "scan" in outer
-
-
 def test_under_shard_map():
     layer = nn.LSTM(3, 4, 2, bidirectional=True)
     _, apply = fn.functionalize(layer)
