@@ -62,8 +62,8 @@ def possible(x: tuple[int, ...], w: tuple[int, ...], window: Window) -> list[tup
     if math.prod(w[2:]) == 1:
         names += [("pixels",) * 3, ("images",) * 3]
     if axes == 2 and window.strides[-1] == 1 and max(w[:2]) <= 64:
-        names += [("blocks", "blocks_x", "blocks_w"), ("fold",) * 3]
-    return names + [("depth",) * 3] * (axes == 3)
+        names += [("blocks",) * 3, ("fold",) * 3]
+    return names + [("depth", "depth_x", "depth_w")] * (axes == 3)
 
 
 def call(product: str, form: str, arrays: tuple[jax.Array, ...], window: Window) -> Any:

@@ -38,7 +38,16 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["FORMS", "Plan", "Window", "convolve", "output_sizes", "plan"]
+__all__ = [
+    "FORMS",
+    "Plan",
+    "Window",
+    "chosen",
+    "convolve",
+    "native",
+    "output_sizes",
+    "plan",
+]
 
 #: A kernel of more elements than these is not written out element by element.
 MOST_TAPS = 64
@@ -61,15 +70,17 @@ class Plan(NamedTuple):
     weight_gradient: str
 
 
-def plan(x: tuple[int, ...], w: tuple[int, ...], window: Window) -> Plan | None:
-    """The forms for float32 arrays of these shapes; None is native for all three.
+def plan(
+    x: tuple[int, ...], w: tuple[int, ...], window: Window, dtype: Any = jnp.float32
+) -> Plan | None:
+    """The forms for arrays of these shapes and this dtype; None is native for all three.
 
     ``python -m benchmarks.lowering conv`` prints the measurements behind it.
     """
     (out_channels, channels, *kernel), taps_count = w, math.prod(w[2:])
     sizes = output_sizes(x, w, window)
     pixels_count, reach = math.prod(sizes), _reach(w, window)
-    if 0 in x or out_channels == 0:
+    if 0 in x or 0 in w or not jnp.issubdtype(dtype, jnp.floating):
         return None
     if window.groups > 1:
         if channels > 1:
@@ -80,58 +91,63 @@ def plan(x: tuple[int, ...], w: tuple[int, ...], window: Window) -> Plan | None:
     beyond = any(r + 1 > size for r, size in zip(reach, x[2:], strict=True))
     if (few or beyond) and taps_count <= MOST_TAPS:
         return Plan("columns", "columns", "columns")
-    if taps_count == 1 and not any(map(sum, window.pads)):
+    if taps_count == 1 and not any(map(any, window.pads)):
         # One product for each image repeats the weight, one for all moves the channels: what is less.
         repeats = channels * out_channels > pixels_count * (channels + out_channels)
         return Plan(*["pixels" if repeats else "images"] * 3)
     if len(kernel) == 3:
-        return Plan("depth", "depth", "depth")
+        return Plan("depth", "depth_x", "depth_w")
     plain = len(kernel) == 2 and window.strides[-1] == 1 and window.dilations == (1, 1)
     if plain and channels <= 8 and out_channels <= 16:
-        return Plan("blocks", "fold", "blocks_w")
+        return Plan("blocks", "fold", "last_w")
     return Plan("last", "last_x", "last_w")
 
 
 def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """The convolution of ``x`` (N, C, ...) with ``w`` (O, C // groups, ...)."""
-    forms = plan(x.shape, w.shape, window) if x.dtype == jnp.float32 else None
+    forms = plan(x.shape, w.shape, window, x.dtype)
     return native(x, w, window) if forms is None else _planned(x, w, window, forms)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _planned(x: jax.Array, w: jax.Array, window: Window, forms: Plan) -> jax.Array:
-    # ``depth`` ends in a convolution of two axes with a plan of its own.
-    if forms.output == "depth":
-        return _chosen(x, w, window, "depth")
     return _differentiable(x, w, window, forms)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _differentiable(x: jax.Array, w: jax.Array, window: Window, forms: Plan) -> jax.Array:
-    return _chosen(x, w, window, forms.output)
+    return chosen(x, w, window, forms.output)
 
 
 def _tangent(window: Window, forms: Plan, primals: Any, tangents: Any) -> Any:
     (x, w), (dx, dw) = primals, tangents
     out, parts = _differentiable(x, w, window, forms), []
     if not isinstance(dx, SymbolicZero):
-        parts.append(_chosen(dx, w, window, forms.input_gradient))
+        parts.append(chosen(dx, w, window, forms.input_gradient))
     if not isinstance(dw, SymbolicZero):
-        parts.append(_chosen(x, dw, window, forms.weight_gradient))
+        parts.append(chosen(x, dw, window, forms.weight_gradient))
     return out, functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(out)
 
 
 _differentiable.defjvp(_tangent, symbolic_zeros=True)
 
 
-def _chosen(x: jax.Array, w: jax.Array, window: Window, form: str) -> jax.Array:
+def chosen(x: jax.Array, w: jax.Array, window: Window, form: str) -> jax.Array:
     """In this form on a CPU, in XLA's own elsewhere."""
-    here, there = (functools.partial(_call, f, window) for f in (FORMS[form], native))
+    if form == "native":
+        return native(x, w, window)
+    here, there = functools.partial(_widened, form, window), functools.partial(_native, window)
     return lax.platform_dependent(x, w, cpu=here, default=there)
 
 
-def _call(form: Callable[..., jax.Array], window: Window, x: jax.Array, w: jax.Array) -> jax.Array:
-    return form(x, w, window)
+def _widened(form: str, window: Window, x: jax.Array, w: jax.Array) -> jax.Array:
+    # XLA rounds after each of the operations that a form is made of, native only once, at the end.
+    wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
+    return FORMS[form](x.astype(wide), w.astype(wide), window).astype(x.dtype)
+
+
+def _native(window: Window, x: jax.Array, w: jax.Array) -> jax.Array:
+    return native(x, w, window)
 
 
 def native(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
@@ -147,23 +163,20 @@ def native(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def taps(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """What each tap meets, scaled and added; every input channel has output channels of its own."""
-    met = _met(_padded(_repeated(x, w.shape), window), w.shape, window, x.shape)
+    met = _met(_pad(_repeated(x, w.shape), 2, *window.pads), w.shape, window, x.shape)
     return functools.reduce(jnp.add, [m * s for m, s in zip(met, _scales(w), strict=True)])
 
 
 def spread(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """The same, the input scaled by each tap and moved: the transpose pads once and takes slices."""
-    sizes, reach = output_sizes(x.shape, w.shape, window), _reach(w.shape, window)
-    zero, whole = jnp.zeros((), x.dtype), [(0, 0, 0)] * 2
+    sizes, reach = _sizes(x, w, window), _reach(w.shape, window)
     x = _repeated(x, w.shape)
     moved = []
     for at, scale in zip(_elements(w.shape), _scales(w), strict=True):
         shift = [i * d for i, d in zip(at, window.dilations, strict=True)]
-        pads = [(r - i, i, 0) for r, i in zip(reach, shift, strict=True)]
-        moved.append(lax.pad(x * scale, zero, [*whole, *pads]))
+        moved.append(_pad(x * scale, 2, *((r - i, i) for r, i in zip(reach, shift, strict=True))))
     out = functools.reduce(jnp.add, moved)
-    cut = [(lo - r, hi - r, 0) for r, (lo, hi) in zip(reach, window.pads, strict=True)]
-    out = lax.pad(out, zero, [*whole, *cut])
+    out = _pad(out, 2, *((lo - r, hi - r) for r, (lo, hi) in zip(reach, window.pads, strict=True)))
     ends = [(size - 1) * s + 1 for size, s in zip(sizes, window.strides, strict=True)]
     return lax.slice(out, (0,) * x.ndim, (*x.shape[:2], *ends), (1, 1, *window.strides))
 
@@ -175,20 +188,22 @@ def tap_sums(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """
 
     def transpose(y: jax.Array) -> jax.Array:
-        met = _met(_padded(_repeated(x, w.shape), window), w.shape, window, x.shape)
+        met = _met(_pad(_repeated(x, w.shape), 2, *window.pads), w.shape, window, x.shape)
         zeros, axes = (jnp.zeros((), x.dtype),) * len(met), (0, *range(2, x.ndim))
         sums = lax.reduce(tuple(m * y for m in met), zeros, _add_each, axes)
         return jnp.stack(sums, -1).reshape(w.shape)
 
     shape = (x.shape[0], w.shape[0], *output_sizes(x.shape, w.shape, window))
-    return _linear(lambda w: taps(x, w, window), transpose, w, shape)
+    return _with_transpose(lambda w: taps(x, w, window), transpose, w, shape)
 
 
 def _add_each(a: Any, b: Any) -> Any:
     return tuple(map(lax.add, a, b))
 
 
-def _linear(function: Any, transpose: Any, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _with_transpose(
+    function: Any, transpose: Any, x: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
     """``function(x)``, linear and of this shape, with ``transpose`` for reverse mode.
 
     JAX has one public operation whose transpose is the caller's and which takes part in everything else:
@@ -277,8 +292,8 @@ def _last(x: jax.Array, w: jax.Array, window: Window, linear: str) -> jax.Array:
         return forward(x, w)
     shape = jax.eval_shape(forward, x, w).shape
     if linear == "x":
-        return _linear(lambda x: forward(x, w), of_input, x, shape)
-    return _linear(lambda w: forward(x, w), of_weight, w, shape)
+        return _with_transpose(lambda x: forward(x, w), of_input, x, shape)
+    return _with_transpose(lambda w: forward(x, w), of_weight, w, shape)
 
 
 def merge(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.Array:
@@ -301,7 +316,7 @@ def merge(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.A
 
 def columns(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """What each output pixel sees, (N, H', W', C * K), times the weight, (O, C * K)."""
-    seen = jnp.stack(_met(_padded(x, window), w.shape, window, x.shape), -1)
+    seen = jnp.stack(_met(_pad(x, 2, *window.pads), w.shape, window, x.shape), -1)
     seen = jnp.moveaxis(seen, 1, -2)
     seen = seen.reshape(*seen.shape[:-2], -1)
     out = lax.dot_general(seen, w.reshape(w.shape[0], -1), (((seen.ndim - 1,), (1,)), ((), ())))
@@ -321,11 +336,11 @@ def images(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     return out.reshape(*out.shape[:2], *x.shape[2:])
 
 
-def blocks(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.Array:
+def blocks(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """b output columns at a time are the output channels of a convolution over blocks of b columns."""
     rows, weights = _blocked(x, w, window)
     within = window._replace(pads=(window.pads[0], (0, 0)))
-    return _unblocked(_last(rows, weights, within, linear), x, w, window)
+    return _unblocked(_last(rows, weights, within, ""), x, w, window)
 
 
 def fold(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
@@ -336,7 +351,7 @@ def fold(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
         _sizes(x, w, window),
         window.strides,
     )
-    rows = jnp.pad(rows, [(0, 0), window.pads[0], (0, 0), (0, 0)])
+    rows = _pad(rows, 1, window.pads[0])
     steps = rows.shape[2] - reach + 1
     rows = jnp.concatenate([rows[:, :, r : r + steps] for r in range(reach)], -1)
     rows = jnp.concatenate(
@@ -357,12 +372,7 @@ def _blocked(x: jax.Array, w: jax.Array, window: Window) -> tuple[jax.Array, jax
     steps = -(-_sizes(x, w, window)[-1] // b)
     reach = -(-(b + width - 1) // b)
     left, total = window.pads[-1][0], (steps + reach - 1) * b
-    whole = (0, 0, 0)
-    rows = lax.pad(
-        jnp.moveaxis(x, 1, -1),
-        jnp.zeros((), x.dtype),
-        [whole, whole, (left, total - left - x.shape[-1], 0), whole],
-    )
+    rows = _pad(jnp.moveaxis(x, 1, -1), 2, (left, total - left - x.shape[-1]))
     rows = rows.reshape(*rows.shape[:2], -1, b * channels)
     last = jnp.transpose(w, (2, 3, 1, 0))
     # The kernel of the j-th of b outputs begins j columns later.
@@ -379,28 +389,28 @@ def _unblocked(out: jax.Array, x: jax.Array, w: jax.Array, window: Window) -> ja
     return jnp.moveaxis(out[:, :, : _sizes(x, w, window)[-1]], -1, 1)
 
 
-def depth(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+def depth(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.Array:
     (batch, *_), (out_channels, _, size, *kernel) = x.shape, w.shape
     stride, dilation, steps = window.strides[0], window.dilations[0], _sizes(x, w, window)[0]
-    padded = jnp.pad(x, ((0, 0), (0, 0), window.pads[0], (0, 0), (0, 0)))
+    padded = _pad(x, 2, window.pads[0])
     met = [
         lax.slice_in_dim(padded, i * dilation, i * dilation + (steps - 1) * stride + 1, stride, 2)
         for i in range(size)
     ]
     planes = jnp.moveaxis(jnp.stack(met, 1), 3, 1)  # (N, D', KD, C, H, W)
-    out = convolve(
-        planes.reshape(batch * steps, -1, *x.shape[3:]),
-        jnp.moveaxis(w, 2, 1).reshape(out_channels, -1, *kernel),
-        Window(window.strides[1:], window.pads[1:], window.dilations[1:]),
-    )
+    planes = planes.reshape(batch * steps, -1, *x.shape[3:])
+    weights = jnp.moveaxis(w, 2, 1).reshape(out_channels, -1, *kernel)
+    within = Window(window.strides[1:], window.pads[1:], window.dilations[1:])
+    forms = plan(planes.shape, weights.shape, within)
+    out = FORMS[forms[("", "x", "w").index(linear)] if forms else "native"](planes, weights, within)
     return jnp.moveaxis(out.reshape(batch, steps, *out.shape[1:]), 1, 2)
 
 
 FORMS: dict[str, Callable[[jax.Array, jax.Array, Window], jax.Array]] = {
-    f.__name__: f for f in (native, taps, spread, tap_sums, columns, pixels, images, fold, depth)
+    f.__name__: f for f in (native, taps, spread, tap_sums, columns, pixels, images, blocks, fold)
 }
 # To be transposed in the input and in the weight.
-for _form in (last, merge, blocks):
+for _form in (last, merge, depth):
     FORMS[_form.__name__] = _form
     for _argument in ("x", "w"):
         FORMS[f"{_form.__name__}_{_argument}"] = functools.partial(_form, linear=_argument)
@@ -430,8 +440,11 @@ def _elements(w: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(itertools.product(*map(range, w[2:])))
 
 
-def _padded(x: jax.Array, window: Window) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (0, 0), *window.pads))
+def _pad(x: jax.Array, axis: int, *widths: tuple[int, int]) -> jax.Array:
+    """Zeros around the axes that begin with this one, or negative widths cut off."""
+    config = [(0, 0, 0)] * x.ndim
+    config[axis : axis + len(widths)] = [(*width, 0) for width in widths]
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def _strided(x: jax.Array, window: Window) -> jax.Array:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from funcnets._args import describe, ntuple, positive
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._lower_conv import Window
+from funcnets.functional._lower_conv_transpose import adjoint
 from funcnets.functional.conv import (
     add_channel_bias,
     check_bias,
@@ -61,8 +61,7 @@ def conv_transpose1d(
         DTypeError: ``input``, ``weight`` and ``bias`` are not of one dtype.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> import funcnets.nn.functional as F
+        >>>         >>> import funcnets.nn.functional as F
         >>> F.conv_transpose1d(jnp.ones((1, 3, 5)), jnp.ones((3, 4, 2)), stride=2).shape
         (1, 4, 10)
 
@@ -103,8 +102,7 @@ def conv_transpose2d(
         ArgumentError, ShapeError, DTypeError: as ``conv_transpose1d``.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> import funcnets.nn.functional as F
+        >>>         >>> import funcnets.nn.functional as F
         >>> x, w = jnp.ones((1, 3, 5, 5)), jnp.ones((3, 4, 3, 3))
         >>> F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1).shape
         (1, 4, 10, 10)
@@ -146,8 +144,7 @@ def conv_transpose3d(
         ArgumentError, ShapeError, DTypeError: as ``conv_transpose1d``.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> import funcnets.nn.functional as F
+        >>>         >>> import funcnets.nn.functional as F
         >>> F.conv_transpose3d(jnp.ones((2, 3, 3, 3)), jnp.ones((2, 1, 2, 2, 2)), stride=2).shape
         (1, 6, 6, 6)
 
@@ -197,7 +194,6 @@ def _conv_transpose(
             f"but got {input.shape[-n - 1]}: input is {describe(input)}"
         )
     check_bias(function, bias, per_group * groups)
-    # The same map as a convolution: the input spread out by the stride, the kernel mirrored.
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     widths = [(r - p, r - p + e) for r, p, e in zip(reach, pads, extras, strict=True)]
     for size, s, (lo, hi), r in zip(input.shape[-n:], strides, widths, reach, strict=True):
@@ -206,17 +202,15 @@ def _conv_transpose(
                 f"{function}: the output would be empty: input is {describe(input)}, weight is "
                 f"{describe(weight)}, stride={strides}, padding={pads}"
             )
-    kernels = weight.reshape(groups, in_channels // groups, per_group, *kernel)
-    kernels = jnp.swapaxes(kernels, 1, 2).reshape(-1, in_channels // groups, *kernel)
     x = input if input.ndim == n + 2 else input[None]
-    out = lax.conv_general_dilated(
-        x,
-        lax.rev(kernels, range(2, n + 2)),
-        (1,) * n,
-        widths,
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
-        feature_group_count=groups,
+    # The convolution that this is the adjoint of; its input is cut off by what output_padding adds.
+    window = Window(
+        strides, tuple((p, p - e) for p, e in zip(pads, extras, strict=True)), dilations, groups
     )
+    sizes = tuple(
+        (size - 1) * s + 1 + lo + hi - r
+        for size, s, (lo, hi), r in zip(x.shape[2:], strides, widths, reach, strict=True)
+    )
+    out = adjoint(x, weight, window, sizes)
     out = add_channel_bias(out, bias)
     return out if input.ndim == n + 2 else out[0]
