@@ -47,6 +47,7 @@ __all__ = [
     "native",
     "output_sizes",
     "plan",
+    "with_transpose",
 ]
 
 #: A kernel of more elements than these is not written out element by element.
@@ -194,37 +195,43 @@ def tap_sums(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
         return jnp.stack(sums, -1).reshape(w.shape)
 
     shape = (x.shape[0], w.shape[0], *output_sizes(x.shape, w.shape, window))
-    return _with_transpose(lambda w: taps(x, w, window), transpose, w, shape)
+    return with_transpose(lambda w: taps(x, w, window), transpose, w, shape)
 
 
 def _add_each(a: Any, b: Any) -> Any:
     return tuple(map(lax.add, a, b))
 
 
-def _with_transpose(
+def with_transpose(
     function: Any, transpose: Any, x: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
     """``function(x)``, linear and of this shape, with ``transpose`` for reverse mode.
 
     JAX has one public operation whose transpose is the caller's and which takes part in everything else:
-    a linear system. Here (x, y) = (x, function(x) + 0) solves x = x, y - function(x) = 0.
+    a linear system. Here (x, y) = (x, function(x) + 0) solves x = x, y - function(x) = 0. It is one vector,
+    since JAX wants a tangent for each of several; XLA sees that what is joined is taken apart again.
     """
 
-    def matvec(v: Any) -> Any:
-        return v[0], v[1] - function(v[0])
+    def parts(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return v[: x.size].reshape(x.shape), v[x.size :].reshape(shape)
 
-    def solve(_: Any, b: Any) -> Any:
-        return b[0], function(b[0]) + b[1]
+    def joined(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.concatenate([a.ravel(), b.ravel()])
 
-    def transpose_solve(_: Any, b: Any) -> Any:
-        return b[0] + transpose(b[1]), b[1]
+    def matvec(v: jax.Array) -> jax.Array:
+        a, b = parts(v)
+        return joined(a, b - function(a))
 
-    def nothing(v: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(jnp.sum(v.ravel()[:0]), shape)
+    def solve(_: Any, v: jax.Array) -> jax.Array:
+        a, b = parts(v)
+        return joined(a, function(a) + b)
 
-    # Zeros that are linear functions, too: JAX wants all of b to be, and all of the solution to be used.
-    same, y = lax.custom_linear_solve(matvec, (x, nothing(x)), solve, transpose_solve)
-    return y + nothing(same)
+    def transpose_solve(_: Any, v: jax.Array) -> jax.Array:
+        a, b = parts(v)
+        return joined(a + transpose(b), b)
+
+    known = joined(x, jnp.zeros(shape, x.dtype))
+    return parts(lax.custom_linear_solve(matvec, known, solve, transpose_solve))[1]
 
 
 def last(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.Array:
@@ -292,8 +299,8 @@ def _last(x: jax.Array, w: jax.Array, window: Window, linear: str) -> jax.Array:
         return forward(x, w)
     shape = jax.eval_shape(forward, x, w).shape
     if linear == "x":
-        return _with_transpose(lambda x: forward(x, w), of_input, x, shape)
-    return _with_transpose(lambda w: forward(x, w), of_weight, w, shape)
+        return with_transpose(lambda x: forward(x, w), of_input, x, shape)
+    return with_transpose(lambda w: forward(x, w), of_weight, w, shape)
 
 
 def merge(x: jax.Array, w: jax.Array, window: Window, linear: str = "") -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from funcnets.functional._lower_conv import Plan, Window, chosen, plan
+from funcnets.functional._lower_conv import Plan, Window, chosen, plan, with_transpose
 
 __all__ = ["adjoint"]
 
@@ -81,11 +81,21 @@ def _tangent(
 ) -> tuple[jax.Array, jax.Array]:
     (y, w), (dy, dw) = primals, tangents
     out, parts = _differentiable(y, w, window, x, forms), []
+
+    def along(dw: jax.Array) -> jax.Array:
+        # The form of the input's gradient may be linear in its input alone for JAX.
+        return _of_input(y, dw, window, x, forms.output)
+
+    def gradient(out: jax.Array) -> jax.Array:
+        def of_weight(w: jax.Array) -> jax.Array:
+            return chosen(out, w, window, forms.weight_gradient)
+
+        return jax.linear_transpose(of_weight, w)(y)[0]
+
     if not isinstance(dy, SymbolicZero):
         parts.append(_of_input(dy, w, window, x, forms.input_gradient))
     if not isinstance(dw, SymbolicZero):
-        # The form of the input's gradient may be linear in its input alone for JAX.
-        parts.append(_of_input(y, dw, window, x, forms.output))
+        parts.append(with_transpose(along, gradient, dw, x))
     return out, functools.reduce(operator.add, parts) if parts else jnp.zeros_like(out)
 
 
