@@ -17,7 +17,8 @@ the gradient of the input and that of the weight. All forms are the same sums in
 What XLA does (0.10): a convolution goes to a fast kernel if it has two axes, the channels last, more than 16
 channels on one side at least, and neither an output nor a kernel larger than the unpadded input. All others
 are loops, up to a hundred times slower. It moves the channels itself, but only in a program's outermost
-computation, not in the body of a scan. The fast kernel takes groups for a dense convolution.
+computation, not in the body of a scan. The fast kernel takes groups for a dense convolution. Below 32 bits
+all forms compute in float32.
 
 The gradients come from one ``custom_jvp``: the tangent is a convolution of the input's tangent, written in
 the form whose transpose is fast, plus one of the weight's. So forward mode, reverse mode and all higher

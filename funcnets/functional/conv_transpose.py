@@ -61,7 +61,8 @@ def conv_transpose1d(
         DTypeError: ``input``, ``weight`` and ``bias`` are not of one dtype.
 
     Examples:
-        >>>         >>> import funcnets.nn.functional as F
+        >>> import jax.numpy as jnp
+        >>> import funcnets.nn.functional as F
         >>> F.conv_transpose1d(jnp.ones((1, 3, 5)), jnp.ones((3, 4, 2)), stride=2).shape
         (1, 4, 10)
 
@@ -102,7 +103,8 @@ def conv_transpose2d(
         ArgumentError, ShapeError, DTypeError: as ``conv_transpose1d``.
 
     Examples:
-        >>>         >>> import funcnets.nn.functional as F
+        >>> import jax.numpy as jnp
+        >>> import funcnets.nn.functional as F
         >>> x, w = jnp.ones((1, 3, 5, 5)), jnp.ones((3, 4, 3, 3))
         >>> F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1).shape
         (1, 4, 10, 10)
@@ -144,7 +146,8 @@ def conv_transpose3d(
         ArgumentError, ShapeError, DTypeError: as ``conv_transpose1d``.
 
     Examples:
-        >>>         >>> import funcnets.nn.functional as F
+        >>> import jax.numpy as jnp
+        >>> import funcnets.nn.functional as F
         >>> F.conv_transpose3d(jnp.ones((2, 3, 3, 3)), jnp.ones((2, 1, 2, 2, 2)), stride=2).shape
         (1, 6, 6, 6)
 

@@ -171,23 +171,33 @@ def outcomes(function, x, w):
 
 
 @pytest.mark.parametrize("name", PLANNED)
-def test_derivatives_of_the_chosen_forms(name):
+def test_plan(name):
     x_shape, w_shape, window, forms = PLANNED[name]
     assert lower.plan(x_shape, w_shape, window) == forms
+    assert lower.plan(x_shape, w_shape, window, jnp.int32) is None
+    assert lower.plan((0, *x_shape[1:]), w_shape, window) is None
+
+
+WITH_GIVEN_TRANSPOSES = ["depthwise", "groups", "few channels", "nothing special", "three axes"]
+
+
+@pytest.mark.parametrize("name", WITH_GIVEN_TRANSPOSES)
+def test_derivatives_of_the_chosen_forms(name):
+    x_shape, w_shape, window, _ = PLANNED[name]
     x, w = small(x_shape, 1), small(w_shape, 2)
     ours = functools.partial(outcomes, lambda x, w: lower.convolve(x, w, window))
     native = functools.partial(outcomes, lambda x, w: lower.native(x, w, window))
     equal(quick(ours)(x, w), quick(native)(x, w))
 
 
-def test_eager_calls_are_compiled_once():
+@pytest.mark.parametrize("function", [F.conv2d, F.conv_transpose2d])
+def test_eager_calls_are_compiled_once(function):
     (x, again), w = small((2, 2, 4, 6, 6), 1), small((4, 1, 3, 3), 2)
-    window = Window((1, 1), ((0, 0),) * 2, (1, 1), 4)
 
     def loss(x, w):
-        return jnp.sum(F.conv2d(x, w, groups=4))
+        return jnp.sum(function(x, w, groups=4))
 
-    equal(loss(x, w), jnp.sum(lower.native(x, w, window)))
+    loss(x, w)
     jax.grad(loss)(x, w)
     with count_compilations() as compiled:
         loss(again, w)
@@ -283,9 +293,10 @@ def test_an_empty_batch_and_no_batch():
     equal(F.conv2d(x, w, groups=4), F.conv2d(x[None], w, groups=4)[0])
 
 
-def test_other_platforms_get_the_native_convolution():
+@pytest.mark.parametrize("function", [F.conv2d, F.conv_transpose2d])
+def test_other_platforms_get_the_native_convolution(function):
     x, w = jnp.ones((2, 4, 6, 6)), jnp.ones((4, 1, 3, 3))
-    step = jax.jit(jax.grad(lambda x, w: jnp.sum(F.conv2d(x, w, groups=4)), (0, 1)))
+    step = jax.jit(jax.grad(lambda x, w: jnp.sum(function(x, w, groups=4)), (0, 1)))
     for platform, direct in (("cpu", 0), ("tpu", 2)):
         text = step.trace(x, w).lower(lowering_platforms=(platform,)).as_text()
         assert text.count("stablehlo.convolution(") == direct, platform
