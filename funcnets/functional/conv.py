@@ -12,6 +12,7 @@ from jax import lax
 from funcnets._args import as_array, as_int, describe, ntuple, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional._autocast import in_low
+from funcnets.functional._lower_conv import Window, convolve
 from funcnets.functional._window import AXES
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_tbc"]
@@ -227,9 +228,7 @@ def _conv(
                 f"into input {describe(input)} padded by {tuple(pads)}"
             )
     x = input if input.ndim == n + 2 else input[None]
-    out = lax.conv_general_dilated(
-        x, weight, strides, pads, rhs_dilation=dilations, feature_group_count=groups
-    )
+    out = convolve(x, weight, Window(strides, tuple(pads), dilations, groups))
     out = add_channel_bias(out, bias)
     return out if input.ndim == n + 2 else out[0]
 

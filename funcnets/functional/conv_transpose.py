@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from funcnets._args import describe, ntuple, positive
 from funcnets.errors import ArgumentError, ShapeError
+from funcnets.functional._lower_conv import Window
+from funcnets.functional._lower_conv_transpose import adjoint
 from funcnets.functional.conv import (
     add_channel_bias,
     check_bias,
@@ -197,7 +197,6 @@ def _conv_transpose(
             f"but got {input.shape[-n - 1]}: input is {describe(input)}"
         )
     check_bias(function, bias, per_group * groups)
-    # The same map as a convolution: the input spread out by the stride, the kernel mirrored.
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     widths = [(r - p, r - p + e) for r, p, e in zip(reach, pads, extras, strict=True)]
     for size, s, (lo, hi), r in zip(input.shape[-n:], strides, widths, reach, strict=True):
@@ -206,17 +205,15 @@ def _conv_transpose(
                 f"{function}: the output would be empty: input is {describe(input)}, weight is "
                 f"{describe(weight)}, stride={strides}, padding={pads}"
             )
-    kernels = weight.reshape(groups, in_channels // groups, per_group, *kernel)
-    kernels = jnp.swapaxes(kernels, 1, 2).reshape(-1, in_channels // groups, *kernel)
     x = input if input.ndim == n + 2 else input[None]
-    out = lax.conv_general_dilated(
-        x,
-        lax.rev(kernels, range(2, n + 2)),
-        (1,) * n,
-        widths,
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
-        feature_group_count=groups,
+    # The convolution that this is the adjoint of; its input is cut off by what output_padding adds.
+    window = Window(
+        strides, tuple((p, p - e) for p, e in zip(pads, extras, strict=True)), dilations, groups
     )
+    sizes = tuple(
+        (size - 1) * s + 1 + lo + hi - r
+        for size, s, (lo, hi), r in zip(x.shape[2:], strides, widths, reach, strict=True)
+    )
+    out = adjoint(x, weight, window, sizes)
     out = add_channel_bias(out, bias)
     return out if input.ndim == n + 2 else out[0]
