@@ -15,7 +15,7 @@ from jax import lax
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, ShapeError
 from funcnets.functional._numeric import as_array, widen
-from funcnets.functional.norm import affine, check_channels, moments, normalise
+from funcnets.functional.norm import check_channels, moments, standardise
 
 __all__ = [
     "batch_norm",
@@ -85,8 +85,8 @@ def batch_norm(
         )
     else:
         mean, var = running_mean, running_var
-    normalised = normalise(input, _per_channel(mean, input), _per_channel(var, input), eps)
-    return affine(normalised, weight, bias, axis=1, dtype=input.dtype)
+    mean, var = _per_channel(mean, input), _per_channel(var, input)
+    return standardise(input, mean, var, weight, bias, eps)
 
 
 def batch_norm_stats(
@@ -231,7 +231,7 @@ def instance_norm(
         )
     else:
         mean, var = _per_channel(running_mean, input), _per_channel(running_var, input)
-    return affine(normalise(input, mean, var, eps), weight, bias, axis=1, dtype=input.dtype)
+    return standardise(input, mean, var, weight, bias, eps)
 
 
 def instance_norm_stats(input: jax.Array) -> tuple[jax.Array, jax.Array, int]:
