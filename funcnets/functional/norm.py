@@ -19,7 +19,7 @@ from jax import lax
 from funcnets._args import as_int, describe, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional._autocast import in_full
-from funcnets.functional._lower_norm import mean_and_variance, scale_and_shift
+from funcnets.functional._lower_norm import normalised, one_path, scale_and_shift
 from funcnets.functional._numeric import as_array, real, widen
 
 __all__ = [
@@ -81,8 +81,8 @@ def group_norm(
     groups = num_groups, channels // num_groups
     grouped = input.reshape(batch, *groups, *spatial)
     weight, bias = (None if p is None else p.reshape(groups) for p in (weight, bias))
-    mean, var = moments(grouped, tuple(range(2, grouped.ndim)))
-    return standardise(grouped, mean, var, weight, bias, eps).reshape(input.shape)
+    axes = tuple(range(2, grouped.ndim))
+    return normalise(grouped, weight, bias, axes, float(eps))[0].reshape(input.shape)
 
 
 def layer_norm(
@@ -124,9 +124,8 @@ def layer_norm(
     input, weight, bias = in_full(input, weight, bias)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight, bias=bias)
-    mean, var = moments(input, axes)
     # The parameters vary along the very axes that the statistics are shared by: no common factor.
-    normalised = standardise(widen(input), mean, var, None, None, eps)
+    normalised, *_ = normalise(widen(input), None, None, axes, float(eps))
     return affine(normalised, weight, bias, axis=axes[0], dtype=input.dtype)
 
 
@@ -168,7 +167,7 @@ def rms_norm(
     input, weight = in_full(input, weight)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight)
-    wide = widen(input)
+    wide = widen(one_path(input))
     eps = float(jnp.finfo(wide.dtype).eps) if eps is None else eps
     normalised = wide * lax.rsqrt(jnp.mean(jnp.square(wide), axes, keepdims=True) + eps)
     return affine(normalised, weight, None, axis=axes[0], dtype=input.dtype)
@@ -302,21 +301,44 @@ def _check_normalized(
 
 
 # One compiled program for an eager call instead of one for each operation; part of the caller's
-# program under jit. So is `standardise`.
+# program under jit. So are the other two.
+@partial(jax.jit, static_argnums=(3, 4), inline=True)
+def normalise(
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    axes: tuple[int, ...],
+    eps: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``(normalised x, mean, variance)``, the last two over ``axes``, kept, at least in float32.
+
+    The parameters' axes are laid along those of ``x`` from the second on.
+    """
+    if (
+        x.size == 0
+    ):  # There are no statistics, and the parameters must not meet what stands for them.
+        return affine(x, weight, bias, axis=1, dtype=x.dtype), *moments(x, axes)
+    wide = widen(x)
+    weight, bias = (None if p is None else along(p, wide, 1) for p in (weight, bias))
+    y, mean, var = normalised(wide, weight, bias, axes, eps)
+    return y.astype(x.dtype), mean, var
+
+
 @partial(jax.jit, static_argnums=(1, 2), inline=True)
 def moments(
     x: jax.Array, axes: tuple[int, ...], axis_name: str | tuple[str, ...] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over ``axes``, which are kept; at least in float32.
+    """The mean and the biased variance over ``axes``, which are kept.
 
-    The variance is taken around the mean in a second pass: the difference of two large means
+    Two passes, one for the mean and one for the deviations from it: the difference of two large sums
     would lose its digits.
     """
-    x = widen(x)
-    if axis_name is None:
-        return mean_and_variance(x, axes)
-    mean = lax.pmean(jnp.mean(x, axes, keepdims=True), axis_name)
-    return mean, lax.pmean(jnp.mean(jnp.square(x - mean), axes, keepdims=True), axis_name)
+    x = widen(one_path(x))
+    mean = jnp.mean(x, axes, keepdims=True)
+    if axis_name is not None:
+        mean = lax.pmean(mean, axis_name)
+    var = jnp.mean(jnp.square(x - mean), axes, keepdims=True)
+    return mean, var if axis_name is None else lax.pmean(var, axis_name)
 
 
 @partial(jax.jit, inline=True)
@@ -333,7 +355,7 @@ def standardise(
     The parameters' axes are laid along ``x``'s from the second on. They are joined with the
     statistics first, which takes one multiplication an element.
     """
-    if x.size == 0:  # There the statistics may be NaN, with which the parameters must not meet.
+    if x.size == 0:
         return affine(x, weight, bias, axis=1, dtype=x.dtype)
     wide = widen(x)
     scale = lax.rsqrt(var + eps)
