@@ -167,7 +167,7 @@ def rms_norm(
     input, weight = in_full(input, weight)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight)
-    wide = widen(one_path(input))
+    wide = widen(input)
     eps = float(jnp.finfo(wide.dtype).eps) if eps is None else eps
     normalised = wide * lax.rsqrt(jnp.mean(jnp.square(wide), axes, keepdims=True) + eps)
     return affine(normalised, weight, None, axis=axes[0], dtype=input.dtype)

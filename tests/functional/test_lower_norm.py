@@ -200,6 +200,7 @@ NORMS = {
     "rms": lambda x: F.rms_norm(x, x.shape[1:]),
     "group": lambda x: F.group_norm(x, 2),
     "batch": lambda x: F.batch_norm(x, None, None, training=True),
+    "batch by its statistics": lambda x: F.batch_norm(x, *F.batch_norm_stats(x)[:2]),
 }
 
 
@@ -210,11 +211,11 @@ def test_a_deeper_network_compiles_to_a_proportionally_longer_program(name):
     def length(depth):
         def loss(x, weights):
             for i in range(depth):
-                x = x + jnp.tanh(NORMS[name](x) @ weights[i])
+                x = x + NORMS[name](x) @ weights[i]
             return jnp.sum(x**2)
 
         args = jnp.ones((3, 8)), jnp.ones((depth, 8, 8))
         return str(jax.jit(jax.grad(loss, 1)).lower(*args).compile().as_text()).count("\n")
 
     short, middle, long = map(length, (2, 4, 6))
-    assert long - middle < 1.3 * (middle - short)
+    assert long - middle < 1.1 * (middle - short)
