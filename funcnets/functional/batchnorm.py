@@ -85,7 +85,7 @@ def batch_norm(
             "running_mean and running_var must be arrays when training=False, but got None"
         )
     mean, var = _per_channel(running_mean, input), _per_channel(running_var, input)
-    return standardise(input, mean, var, weight, bias, eps)
+    return standardise(input, mean, var, *_arrays(weight, bias), eps)
 
 
 def batch_norm_stats(
@@ -129,7 +129,7 @@ def normalise_batch(
     """
     input = check_channels(input, weight=weight, bias=bias)
     axes, count = _batch(input)
-    out, mean, var = normalise(input, weight, bias, axes, float(eps))
+    out, mean, var = normalise(input, *_arrays(weight, bias), axes, float(eps))
     return out, mean.reshape(-1), var.reshape(-1), count
 
 
@@ -244,13 +244,14 @@ def instance_norm(
         raise ArgumentError("running_mean and running_var must both be arrays or both be None")
     if use_input_stats:
         _check_spatial(input)
-        return normalise(input, weight, bias, tuple(range(2, input.ndim)), float(eps))[0]
+        axes = tuple(range(2, input.ndim))
+        return normalise(input, *_arrays(weight, bias), axes, float(eps))[0]
     if running_mean is None or running_var is None:
         raise ArgumentError(
             "running_mean and running_var must be arrays when use_input_stats=False, but got None"
         )
     mean, var = _per_channel(running_mean, input), _per_channel(running_var, input)
-    return standardise(input, mean, var, weight, bias, eps)
+    return standardise(input, mean, var, *_arrays(weight, bias), eps)
 
 
 def instance_norm_stats(input: jax.Array) -> tuple[jax.Array, jax.Array, int]:
@@ -279,6 +280,11 @@ def instance_norm_stats(input: jax.Array) -> tuple[jax.Array, jax.Array, int]:
     count = math.prod(input.shape[2:]) if input.shape[0] else 0
     mean, var = (x.reshape(input.shape[:2]).mean(0) for x in (mean, var))
     return mean, var, count
+
+
+def _arrays(weight: Any, bias: Any) -> tuple[jax.Array | None, jax.Array | None]:
+    weight = None if weight is None else as_array("weight", weight)
+    return weight, None if bias is None else as_array("bias", bias)
 
 
 def _per_channel(statistic: jax.Array, input: jax.Array) -> jax.Array:
