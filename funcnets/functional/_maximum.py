@@ -56,11 +56,11 @@ def with_indices(pool: Callable[..., Any]) -> Callable[..., tuple[jax.Array, jax
 
 # One compiled program for an eager call instead of one for each comparison; part of the caller's
 # program under jit.
-@partial(jax.jit, static_argnums=(1, 2), inline=True)
-def max_over(input: jax.Array, windows: tuple[Window, ...], return_indices: bool) -> Any:
-    """The maximum of each window over the last axes of ``input``, and its place if asked."""
+@partial(jax.jit, static_argnums=1, inline=True)
+def max_over(input: jax.Array, windows: tuple[Window, ...]) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each window over the last axes of ``input``, and its place."""
     n = len(windows)
-    best = Best(input, positions(input, n) if return_indices else None)
+    best = Best(input, positions(input, n))
     for axis in reversed(range(n)):
         best = running_max(best, input.ndim - n + axis, windows[axis])
     return answer(best)

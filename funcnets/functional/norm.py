@@ -1,13 +1,14 @@
 r"""Normalisation within a sample: subtract a mean, divide by a standard deviation, scale, shift.
 
 Statistics are computed in float32 for half precision inputs, and the result has the input's dtype.
-Normalisation over a batch is in ``batchnorm.py``, on the same ``moments`` and ``normalise``.
+Normalisation over a batch is in ``batchnorm.py``, on the same ``moments`` and ``standardise``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jax import lax
 from funcnets._args import as_int, describe, positive, require_ndim
 from funcnets.errors import ArgumentError, DTypeError, ShapeError
 from funcnets.functional._autocast import in_full
+from funcnets.functional._lower_norm import normalised, one_path, scale_and_shift
 from funcnets.functional._numeric import as_array, real, widen
 
 __all__ = [
@@ -76,10 +78,11 @@ def group_norm(
         )
     if batch * (channels // num_groups) * math.prod(spatial) == 1:
         raise ShapeError(f"expected more than one value per group, but got input {describe(input)}")
-    grouped = input.reshape(batch, num_groups, channels // num_groups, *spatial)
-    mean, var = moments(grouped, tuple(range(2, grouped.ndim)))
-    normalised = normalise(grouped, mean, var, eps).reshape(input.shape)
-    return affine(normalised, weight, bias, axis=1, dtype=input.dtype)
+    groups = num_groups, channels // num_groups
+    grouped = input.reshape(batch, *groups, *spatial)
+    weight, bias = (None if p is None else p.reshape(groups) for p in (weight, bias))
+    axes = tuple(range(2, grouped.ndim))
+    return normalise(grouped, weight, bias, axes, float(eps))[0].reshape(input.shape)
 
 
 def layer_norm(
@@ -121,8 +124,9 @@ def layer_norm(
     input, weight, bias = in_full(input, weight, bias)
     input = real("input", input)
     axes = _check_normalized(input, normalized_shape, weight=weight, bias=bias)
-    mean, var = moments(input, axes)
-    return affine(normalise(input, mean, var, eps), weight, bias, axis=axes[0], dtype=input.dtype)
+    # The parameters vary along the very axes that the statistics are shared by: no common factor.
+    normalised, *_ = normalise(widen(input), None, None, axes, float(eps))
+    return affine(normalised, weight, bias, axis=axes[0], dtype=input.dtype)
 
 
 def rms_norm(
@@ -296,15 +300,40 @@ def _check_normalized(
 # --- shared with batchnorm.py ---------------------------------------------------------------------
 
 
+# One compiled program for an eager call instead of one for each operation; part of the caller's
+# program under jit. So are the other two.
+@partial(jax.jit, static_argnums=(3, 4), inline=True)
+def normalise(
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    axes: tuple[int, ...],
+    eps: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``(normalised x, mean, variance)``, the last two over ``axes``, kept, at least in float32.
+
+    The parameters' axes are laid along those of ``x`` from the second on.
+    """
+    if (
+        x.size == 0
+    ):  # There are no statistics, and the parameters must not meet what stands for them.
+        return affine(x, weight, bias, axis=1, dtype=x.dtype), *moments(x, axes)
+    wide = widen(x)
+    weight, bias = (None if p is None else along(p, wide, 1) for p in (weight, bias))
+    y, mean, var = normalised(wide, weight, bias, axes, eps)
+    return y.astype(x.dtype), mean, var
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def moments(
     x: jax.Array, axes: tuple[int, ...], axis_name: str | tuple[str, ...] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over ``axes``, which are kept; at least in float32.
+    """The mean and the biased variance over ``axes``, which are kept.
 
-    The variance is taken around the mean in a second pass: the difference of two large means
+    Two passes, one for the mean and one for the deviations from it: the difference of two large sums
     would lose its digits.
     """
-    x = widen(x)
+    x = widen(one_path(x))
     mean = jnp.mean(x, axes, keepdims=True)
     if axis_name is not None:
         mean = lax.pmean(mean, axis_name)
@@ -312,26 +341,47 @@ def moments(
     return mean, var if axis_name is None else lax.pmean(var, axis_name)
 
 
-def normalise(x: jax.Array, mean: jax.Array, var: jax.Array, eps: float) -> jax.Array:
-    """``(x - mean) / sqrt(var + eps)``, at least in float32."""
-    return (widen(x) - mean) * lax.rsqrt(var + eps)
+@partial(jax.jit, inline=True)
+def standardise(
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    eps: float,
+) -> jax.Array:
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, computed at least in float32.
+
+    The parameters' axes are laid along ``x``'s from the second on. They are joined with the
+    statistics first, which takes one multiplication an element.
+    """
+    if x.size == 0:
+        return affine(x, weight, bias, axis=1, dtype=x.dtype)
+    wide = widen(x)
+    scale = lax.rsqrt(var + eps)
+    if weight is not None:
+        scale = scale * along(weight, wide, 1)
+    shift = None if bias is None else along(bias, wide, 1)
+    return scale_and_shift(wide, mean, scale, shift).astype(x.dtype)
 
 
 def affine(
     x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axis: int, dtype: Any
 ) -> jax.Array:
     """``x * weight + bias`` in ``dtype``; the parameters' axes are laid along ``x``'s from ``axis``."""
-
-    def along(parameter: jax.Array) -> jax.Array:
-        parameter = as_array("a parameter", parameter).astype(x.dtype)
-        after = x.ndim - axis - parameter.ndim
-        return parameter.reshape((1,) * axis + parameter.shape + (1,) * after)
-
     if weight is not None:
-        x = x * along(weight)
+        x = x * along(weight, x, axis)
     if bias is not None:
-        x = x + along(bias)
+        x = x + along(bias, x, axis)
     return x.astype(dtype)
+
+
+def along(parameter: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+    """``parameter`` in the dtype of ``x``, its axes laid along those of ``x`` from ``axis``."""
+    parameter = as_array("a parameter", parameter).astype(x.dtype)
+    return parameter.reshape(
+        (1,) * axis + parameter.shape + (1,) * (x.ndim - axis - parameter.ndim)
+    )
 
 
 def check_parameters(

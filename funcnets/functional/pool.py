@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from funcnets._args import as_int
 from funcnets.errors import ArgumentError
+from funcnets.functional._lower_pool import window_max, window_sum
 from funcnets.functional._maximum import max_over, with_indices
 from funcnets.functional._numeric import real, real_or_integer, widen
 from funcnets.functional._window import Window, flag, pool_windows
@@ -290,8 +291,10 @@ def _max_pool(
 ) -> Any:
     """``max_pool`` over ``n`` axes."""
     input = real_or_integer("input", input)
-    windows = pool_windows(function, input, n, *options)
-    return max_over(input, tuple(windows), flag("return_indices", return_indices))
+    windows = tuple(pool_windows(function, input, n, *options))
+    if flag("return_indices", return_indices):
+        return max_over(input, windows)
+    return window_max(input, windows)
 
 
 def _avg_pool(
@@ -308,22 +311,15 @@ def _avg_pool(
     flag("count_include_pad", count_include_pad)
     if divisor is not None and as_int("divisor_override", divisor) == 0:
         raise ArgumentError("divisor_override must not be 0")
-    lead = (1,) * (input.ndim - n)
-    x = widen(input)
-    sums = lax.reduce_window(
-        x,
-        np.zeros((), x.dtype),
-        lax.add,
-        lead + tuple(w.kernel for w in windows),
-        lead + tuple(w.stride for w in windows),
-        [(0, 0)] * len(lead) + [(w.low, w.high) for w in windows],
-    )
+    sums = window_sum(widen(input), tuple(windows))
     if divisor is not None:
         return (sums / divisor).astype(input.dtype)
-    counts = np.ones((1,) * input.ndim, x.dtype)
-    for axis, w in enumerate(windows, len(lead)):
+    counts = np.ones((1,) * input.ndim)
+    for axis, w in enumerate(windows, input.ndim - n):
         counts = counts * _counts(w, count_include_pad).reshape(-1, *(1,) * (input.ndim - axis - 1))
-    return (sums / counts.astype(x.dtype)).astype(input.dtype)
+    if (counts == counts.flat[0]).all():
+        counts = counts.flat[0]
+    return (sums / jnp.asarray(counts, sums.dtype)).astype(input.dtype)
 
 
 def _counts(w: Window, count_include_pad: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from funcnets._args import positive
 from funcnets.errors import ArgumentError
+from funcnets.functional._lower_pool import window_max, window_sum
 from funcnets.functional._maximum import (
     Best,
     answer,
@@ -20,7 +21,7 @@ from funcnets.functional._maximum import (
     with_indices,
 )
 from funcnets.functional._numeric import real, widen
-from funcnets.functional._window import Window, check_spatial, flag
+from funcnets.functional._window import Window, check_spatial, flag, volume
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -244,17 +245,14 @@ def _adaptive_avg(n: int, input: jax.Array, output_size: Any) -> jax.Array:
 
 @partial(jax.jit, static_argnums=1, inline=True)
 def _averages(input: jax.Array, sizes: tuple[int | None, ...]) -> jax.Array:
-    """The averages of the windows of each axis in turn."""
-    x = widen(input)
+    """The averages of the windows, first where they are equally long, then axis by axis."""
+    lengths = input.shape[input.ndim - len(sizes) :]
+    even = tuple(map(_even, lengths, sizes))
+    x = window_sum(widen(input), even) / volume([w.kernel for w in even])
     for axis, size in enumerate(sizes, input.ndim - len(sizes)):
-        length = x.shape[axis]
-        if size is None or size == length:
+        if size is None or size == x.shape[axis]:
             continue
-        if size and length % size == 0:
-            shape = (*x.shape[:axis], size, length // size, *x.shape[axis + 1 :])
-            x = x.reshape(shape).mean(axis + 1)
-            continue
-        index, count = _windows(length, size)
+        index, count = _windows(x.shape[axis], size)
         ones = (1,) * (x.ndim - axis - 1)
         inside = np.arange(index.shape[1]) < count[:, None]
         members = jnp.take(x, index, axis, mode="clip")
@@ -275,6 +273,11 @@ def _adaptive_max(n: int, input: jax.Array, output_size: Any, return_indices: bo
 def _maxima(input: jax.Array, sizes: tuple[int | None, ...], return_indices: bool) -> Any:
     """The maxima of the windows of each axis in turn, the last axis first."""
     n = len(sizes)
+    lengths = input.shape[input.ndim - n :]
+    even = tuple(map(_even, lengths, sizes))
+    known = all(size in (None, w.count) for w, size in zip(even, sizes, strict=True))
+    if known and not return_indices:
+        return window_max(input, even)
     best = Best(input, positions(input, n) if return_indices else None)
     for axis in reversed(range(input.ndim - n, input.ndim)):
         size, length = sizes[axis - input.ndim], best.value.shape[axis]
@@ -288,6 +291,12 @@ def _maxima(input: jax.Array, sizes: tuple[int | None, ...], return_indices: boo
             best = jax.tree.map(gather, best)
         best = running_max(best, axis, Window(width * size, width, width, 1, 0, 0, size))
     return answer(best)
+
+
+def _even(length: int, size: int | None) -> Window:
+    """Equally long windows side by side; one for each element if they cannot be that."""
+    width = length // size if size and length % size == 0 else 1
+    return Window(length, width, width, 1, 0, 0, length // width)
 
 
 def _windows(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from funcnets.core.lazy import is_lazy
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError
 from funcnets.functional._numeric import real
+from funcnets.functional.batchnorm import normalise_batch
 from funcnets.nn import init
 
 __all__ = [
@@ -126,10 +127,15 @@ class _BatchNorm(_NormBase):
             return F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
         if self.eps <= 0:
             raise ArgumentError(f"eps must be positive in training, but got {self.eps}")
-        mean, var, count = F.batch_norm_stats(input, self._axis_name())
+        axis_name = self._axis_name()
+        if axis_name is None:
+            out, mean, var, count = normalise_batch(input, self.weight, self.bias, self.eps)
+        else:
+            mean, var, count = F.batch_norm_stats(input, axis_name)
+            out = F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
         if self.running_mean is not None and self.track_running_stats:
             self._track(mean, var, count, self._next_momentum())
-        return F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
+        return out
 
     def _next_momentum(self) -> Any:
         """Count the batch; without a momentum the k-th batch weighs 1 / k."""
