@@ -4,8 +4,8 @@ Every figure is the median over processes that start fresh, in turn, with an emp
 process goes straight to a first output (a compiled forward pass; eager in torch), another one straight to
 the end of the first training step (Adam). Where the time goes is read off JAX's own events, which all its
 libraries share: tracing, lowering, compiling; what remains of a phase is running and Python around it. ``CPU s`` is the
-processor time of the whole process, which a busy machine changes least. The
-last table is initialisation: seconds beyond the imports, against torch's, and the growth of the process's peak
+processor time of the whole process, which a busy machine changes least; ``programs`` says how many were
+compiled. The last table is initialisation: seconds beyond the imports, against torch's, and the growth of the process's peak
 memory against the parameters' size.
 """
 
@@ -108,6 +108,7 @@ def child(name: str, model: str, goal: str, started: str) -> None:
         "goal": parts(events, initialised, end),
         "total": end - float(started),
         "cpu": time.process_time(),
+        "programs": len(events["compile"]),
         "growth": max(0.0, peak - before),
     }
     print(json.dumps(found))
@@ -167,7 +168,7 @@ def measure(model: str, rounds: int, names: list[str]) -> str:
     lines = [f"{case.title}: seconds from the start of a process, median of {rounds}"]
     for goal, of_goal in runs.items():
         title = "to the first output" if goal == "output" else "to the end of the first step"
-        columns = ("total", "import", "init", *EVENTS.values(), "run", "CPU s")
+        columns = ("total", "import", "init", *EVENTS.values(), "run", "CPU s", "programs")
         head = "".join(f"{column:>9s}" for column in columns)
         lines.append(f"  {title:28s}{head}")
         for name, found in of_goal.items():
@@ -178,7 +179,8 @@ def measure(model: str, rounds: int, names: list[str]) -> str:
             ]
             values += [median(found, "goal", part) for part in (*EVENTS.values(), "run")]
             values.append(median(found, "cpu"))
-            lines.append(f"    {name:26s}" + "".join(f"{v:9.2f}" for v in values))
+            programs = int(median(found, "programs"))
+            lines.append(f"    {name:26s}{''.join(f'{v:9.2f}' for v in values)}{programs:9d}")
     size = 4e-6 * case.parameters
     lines.append(
         f"  {'initialisation':28s}{'seconds':>9s}{'to torch':>9s}{'compile':>9s}{'peak MB':>9s}{'/params':>9s}"

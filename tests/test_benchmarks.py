@@ -22,9 +22,12 @@ def _as_users_have_it():
         yield
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet"])
-@pytest.mark.parametrize("name", PLAIN)
-def test_contenders_train_models_of_equal_size(name, model):
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("mlp", name) for name in PLAIN]
+    + [("simplecnn", name) for name in models_cpu.CONTENDERS if name in PEERS],
+)
+def test_contenders_train_models_of_equal_size(model, name):
     case = CASES[model]
     (step,) = models_cpu.steps(case, [name]).values()  # refuses another number of parameters
     losses = [float(step()) for _ in range(3)]

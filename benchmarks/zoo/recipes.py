@@ -183,7 +183,7 @@ CASES = {
     ),
     "mobilenet": Case("MobileNet-like, 3x64x64, batch 8", mobilenet, 543_050, (8, 3, 64, 64), (8,)),
     "resnext": Case(
-        "ResNeXt stage, 32 groups, 16x16, batch 8", resnext(32), 210_250, (8, 3, 16, 16), (8,)
+        "ResNeXt stage, 32 groups, 16x16, batch 2", resnext(32), 210_250, (2, 3, 16, 16), (2,)
     ),
     "resnext4": Case(
         "ResNeXt stage, 4 groups, 16x16, batch 8", resnext(4), 307_018, (8, 3, 16, 16), (8,)
