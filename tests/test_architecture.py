@@ -35,6 +35,7 @@ RANK = {
     "amp": 5,
     "io": 5,
     "train": 6,
+    "look": 7,
     "examples": 9,
 }
 
