@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +48,10 @@ def glance(value: jax.Array) -> Glance:
         words, numbers = [*words, "absolute values"], np.abs(numbers)
     wide = numbers.astype(np.float64)
     finite = wide[np.isfinite(wide)]
-    for count, name in ((int(np.isnan(wide).sum()), "NaN"), (int(np.isinf(wide).sum()), "infinite")):
+    for count, name in (
+        (int(np.isnan(wide).sum()), "NaN"),
+        (int(np.isinf(wide).sum()), "infinite"),
+    ):
         if count:
             words.append(f"{count:,} {name}")
     if finite.size == 0:
@@ -88,7 +90,11 @@ def _numbers(value: jax.Array) -> tuple[np.ndarray, bool]:
             continue
         found.append(np.array(np.asarray(part).reshape(-1)[::step]))
     numbers = np.concatenate(found) if found else np.zeros(0)
-    if numbers.dtype.kind == "V" or not np.issubdtype(numbers.dtype, np.generic) or numbers.dtype.kind not in "biufc":
+    if (
+        numbers.dtype.kind == "V"
+        or not np.issubdtype(numbers.dtype, np.generic)
+        or numbers.dtype.kind not in "biufc"
+    ):
         numbers = numbers.astype(np.float32)
     return numbers, step == 1 and size == value.size
 
@@ -102,7 +108,9 @@ def placement_text(value: jax.Array) -> str:
     spec = getattr(value.sharding, "spec", None)
     if value.sharding.is_fully_replicated:
         return f"copied to {len(devices)} devices"
-    axes = ", ".join("-" if axis is None else str(axis) for axis in spec) if spec is not None else ""
+    axes = (
+        ", ".join("-" if axis is None else str(axis) for axis in spec) if spec is not None else ""
+    )
     return f"split over {len(devices)} devices" + (f" ({axes})" if axes else "")
 
 
@@ -117,6 +125,4 @@ def bars(seen: Glance) -> str:
         for i, h in enumerate(max(0.8, 18 * v / top) if v else 0.0 for v in seen.heights)
         if h
     )
-    return (
-        f'<svg class="fnl-bars" width="72" height="18" viewBox="0 0 72 18" role="img" aria-label="histogram">{shapes}</svg>'
-    )
+    return f'<svg class="fnl-bars" width="72" height="18" viewBox="0 0 72 18" role="img" aria-label="histogram">{shapes}</svg>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from funcnets.look.graph import Graph, Group, Node, shape_text
@@ -105,7 +106,11 @@ class Layout:
 
     def _span(self, group: Group) -> float:
         inside = [p for p in self.places if group in p.outer]
-        return sum(p.width for p in inside) + sum(p.before for p in inside[1:]) + 2 * PAD * (1 + len(inside[0].outer))
+        return (
+            sum(p.width for p in inside)
+            + sum(p.before for p in inside[1:])
+            + 2 * PAD * (1 + len(inside[0].outer))
+        )
 
     def crossing(self, i: int) -> int:
         """From how many boxes before box ``i`` lines go to it or beyond."""
@@ -135,7 +140,7 @@ class Layout:
             )
             self.starts.append(start)
         bounds = [*self.starts, len(self.places)]
-        for row, (a, b) in enumerate(zip(bounds, bounds[1:])):
+        for row, (a, b) in enumerate(itertools.pairwise(bounds)):
             x = 0.0
             for i in range(a, b):
                 place = self.places[i]
@@ -157,7 +162,9 @@ class Layout:
                 left = one.middle if row == one.row else -1e9
                 right = two.middle if row == two.row else 1e9
                 lane = 0
-                while any(n == lane and left < r and l < right for l, r, n in taken[row]):
+                while any(
+                    n == lane and left < end and start < right for start, end, n in taken[row]
+                ):
                     lane += 1
                 taken[row].append((left, right, lane))
                 self.lanes[a, b, row] = lane
@@ -166,11 +173,7 @@ class Layout:
     def carried(self, row: int) -> list[tuple[int, int]]:
         """The lines that go from a row to the next, those past boxes first."""
         return sorted(
-            (
-                (a, b)
-                for a, b, _ in self.edges
-                if self.places[a].row <= row < self.places[b].row
-            ),
+            ((a, b) for a, b, _ in self.edges if self.places[a].row <= row < self.places[b].row),
             key=lambda e: (e[1] == e[0] + 1, e[1] - e[0]),
         )
 
@@ -240,7 +243,11 @@ def _frames(layout: Layout, canvas: Canvas) -> None:
             left += PAD * _position(first, group) if here[0] == inside[0] else 0
             right = last.x + last.width + PAD * max(1, below)
             if here[-1] == inside[-1]:
-                right = last.x + last.width + PAD * max(1, last.closes - _depth_of_end(layout, here[-1], group))
+                right = (
+                    last.x
+                    + last.width
+                    + PAD * max(1, last.closes - _depth_of_end(layout, here[-1], group))
+                )
             y = layout.lines[row]
             deep = [
                 layout.lane(a, b, row)
@@ -253,7 +260,14 @@ def _frames(layout: Layout, canvas: Canvas) -> None:
             title = frame_title(group)
             if here[0] != inside[0]:
                 title = f"… {title}"
-            canvas.text(left + 9, top + 15, fit(title, 11, right - left - 14), "dim", size=11, anchor="start")
+            canvas.text(
+                left + 9,
+                top + 15,
+                fit(title, 11, right - left - 14),
+                "dim",
+                size=11,
+                anchor="start",
+            )
 
 
 def _position(place: Place, group: Group) -> int:
@@ -299,7 +313,7 @@ def _edge(layout: Layout, canvas: Canvas, a: int, b: int, text: str) -> None:
         return
     points += [(into, points[-1][1]), (into, z + two.height / 2)]
     canvas.path(points, arrow=True)
-    flat = [(p, q) for p, q in zip(points, points[1:]) if p[1] == q[1]]
+    flat = [(p, q) for p, q in itertools.pairwise(points) if p[1] == q[1]]
     p, q = max(flat, key=lambda pair: abs(pair[0][0] - pair[1][0]))
     if abs(p[0] - q[0]) > width_of(text, 11) + 30:
         canvas.text((p[0] + q[0]) / 2, p[1] - 4, text, "dim", size=11)
@@ -313,7 +327,12 @@ def _beside(layout: Layout, a: int, b: int, leaves: bool) -> float:
         if y > x + 1 and (x == layout.at[place.node] or y == layout.at[place.node])
     ]
     # What comes from the left is on the left, so that lines do not cross.
-    mine.sort(key=lambda e: (e[0] == layout.at[place.node], e[1] - e[0] if e[1] == layout.at[place.node] else e[0] - e[1]))
+    mine.sort(
+        key=lambda e: (
+            e[0] == layout.at[place.node],
+            e[1] - e[0] if e[1] == layout.at[place.node] else e[0] - e[1],
+        )
+    )
     room = min(12.0, (place.width - 10) / max(1, len(mine)))
     return (mine.index((a, b)) - (len(mine) - 1) / 2) * room
 
@@ -324,7 +343,9 @@ def _box(layout: Layout, canvas: Canvas, place: Place) -> None:
     with canvas.group(_tooltip(node)):
         if node.kind in ("input", "output"):
             canvas.rect(x, y - h / 2, w, h, "end", radius=h / 2)
-            canvas.text(place.middle, y + 4, fit(node.title, 12, w - 10), "ink", size=12, italic=True)
+            canvas.text(
+                place.middle, y + 4, fit(node.title, 12, w - 10), "ink", size=12, italic=True
+            )
             return
         if node.kind == "function":
             canvas.rect(x, y - h / 2, w, h, "pill", node.family, radius=h / 2)

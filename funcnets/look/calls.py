@@ -155,9 +155,7 @@ def record(
     token = _recorder.set(recorder)
     try:
         for module in recorder.paths:
-            handles.append(
-                module.register_forward_pre_hook(_enter, prepend=True, with_kwargs=True)
-            )
+            handles.append(module.register_forward_pre_hook(_enter, prepend=True, with_kwargs=True))
             handles.append(module.register_forward_hook(_leave))
         structure: list[Any] = []
 
@@ -182,7 +180,8 @@ def _arrays(tree: Any) -> list[Any]:
 
 def _level(model: Module, path: str) -> int:
     """How many modules above have a ``forward`` of their own to be called."""
-    level, module = 0, model
+    level = 0
+    module: Any = model
     for name in filter(None, path.split(".")):
         level += not isinstance(module, (ModuleList, ModuleDict))
         module = module._modules[name]
@@ -224,9 +223,7 @@ class _Flattener:
         env: dict[Any, int] = {}
         inputs = [self.new(var, env) for var in closed.jaxpr.invars]
         self.walk(closed.jaxpr, env)
-        outputs = [
-            i for i in (self.get(var, env) for var in closed.jaxpr.outvars) if i is not None
-        ]
+        outputs = [i for i in (self.get(var, env) for var in closed.jaxpr.outvars) if i is not None]
         return Recording(self.calls, self.steps, self.shapes, inputs, outputs)
 
     def new(self, var: Any, env: dict[Any, int]) -> int:

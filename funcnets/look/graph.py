@@ -45,6 +45,7 @@ class Group:
     path: str = ""
 
     def nodes(self) -> Iterator[Node]:
+        """All boxes within, in order."""
         for item in self.items:
             if isinstance(item, Node):
                 yield item
@@ -164,7 +165,9 @@ def input_names(model: Module, leaves: list[int], kwargs: dict[str, int]) -> lis
 
 
 class _Builder:
-    def __init__(self, recording: Recording, model: Module, depth: Any, functions: bool, names: Any):
+    def __init__(
+        self, recording: Recording, model: Module, depth: Any, functions: bool, names: Any
+    ):
         self.recording, self.depth, self.functions = recording, depth, functions
         self.top = Group(model._get_name(), "", module=model)
         self.edges: dict[tuple[Node, Node], list[Any]] = {}
@@ -277,7 +280,9 @@ class _Builder:
                 (
                     i
                     for i, item in enumerate(self.top.items)
-                    if any(u is item or (isinstance(item, Group) and u in item.nodes()) for u in users)
+                    if any(
+                        u is item or (isinstance(item, Group) and u in item.nodes()) for u in users
+                    )
                 ),
                 None,
             )
@@ -291,9 +296,7 @@ class _Builder:
         """Leave out functions whose results nobody needs."""
         while True:
             used = {a for a, _ in self.edges}
-            unused = {
-                n for n in self.top.nodes() if n.kind == "function" and n not in used
-            }
+            unused = {n for n in self.top.nodes() if n.kind == "function" and n not in used}
             if not unused:
                 return
             self.edges = {k: v for k, v in self.edges.items() if k[1] not in unused}
@@ -378,7 +381,9 @@ def _merge(group: Group, start: int, period: int, times: int, edges: Any) -> Non
     every = [group.items[start + i * period : start + (i + 1) * period] for i in range(times)]
     kept = every[0]
     nodes = [_nodes(copy) for copy in every]
-    stands = {n: first for copy in nodes for n, first in zip(copy, nodes[0], strict=True)}
+    stands: dict[Node, Node] = {
+        n: first for copy in nodes for n, first in zip(copy, nodes[0], strict=True)
+    }
     number = {n: i for i, copy in enumerate(nodes) for n in copy}
     merged: dict[tuple[Node, Node], list[Any]] = {}
     for (a, b), shapes in edges.items():
@@ -387,7 +392,7 @@ def _merge(group: Group, start: int, period: int, times: int, edges: Any) -> Non
             a not in number and number.get(b, 0) > 0
         ):
             continue
-        merged.setdefault((stands.get(a, a), stands.get(b, b)), shapes)
+        merged[stands.get(a) or a, stands.get(b) or b] = shapes
     edges.clear()
     edges.update(merged)
     first = kept[0]
@@ -407,6 +412,6 @@ def _range(first: str, last: str) -> str:
     """``layers.0`` and ``layers.5`` as ``layers.0–5``."""
     if not first or not last or first == last:
         return first or last
-    head, _, tail = first.rpartition(".")
+    head = first.rpartition(".")[0]
     head_, _, tail_ = last.rpartition(".")
     return f"{first}–{tail_}" if head == head_ else f"{first} – {last}"

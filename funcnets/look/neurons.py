@@ -30,7 +30,7 @@ class Column:
 def columns_of(graph: Graph) -> list[Column] | None:
     """The layers, if the model is a chain of a few ``Linear`` with activations between; else None."""
     nodes = list(graph.top.nodes())
-    follows = {a: b for a, b in graph.edges}
+    follows = dict(graph.edges.keys())
     if len(follows) != len(graph.edges) or len({b for _, b in graph.edges}) != len(graph.edges):
         return None
     node: Node | None = nodes[0]
@@ -57,7 +57,9 @@ def columns_of(graph: Graph) -> list[Column] | None:
         if column.name.isdigit():  # the place in a Sequential says little
             column.name = "output" if number == len(columns) - 1 else f"hidden {number}"
     whole = node is not None and seen == len(nodes)
-    return columns if whole and 1 < len(columns) <= MOST + 1 and all(c.size for c in columns) else None
+    return (
+        columns if whole and 1 < len(columns) <= MOST + 1 and all(c.size for c in columns) else None
+    )
 
 
 def draw_neurons(columns: list[Column], most: int) -> Canvas:
@@ -70,7 +72,13 @@ def draw_neurons(columns: list[Column], most: int) -> Canvas:
     shown = [_shown(column.size, most) for column in columns]
     tall = (max(len(s) for s in shown) - 1) * PITCH + 2 * RADIUS
     room = [
-        max([width_of(fit(c.name, 12, 150, True), 12, True), *(width_of(fit(a, 11, 150), 11) for a in c.activations), 60.0])
+        max(
+            [
+                width_of(fit(c.name, 12, 150, True), 12, True),
+                *(width_of(fit(a, 11, 150), 11) for a in c.activations),
+                60.0,
+            ]
+        )
         for c in columns
     ]
     xs, x = [], room[0] / 2
@@ -80,9 +88,7 @@ def draw_neurons(columns: list[Column], most: int) -> Canvas:
         xs.append(x)
     below = 18 + 15 * max(1 + len(c.activations) for c in columns)
     canvas = Canvas(xs[-1] + room[-1] / 2 + 40, tall + below + 62, 20, 42)
-    places = [
-        [tall / 2 + (i - (len(s) - 1) / 2) * PITCH for i in range(len(s))] for s in shown
-    ]
+    places = [[tall / 2 + (i - (len(s) - 1) / 2) * PITCH for i in range(len(s))] for s in shown]
     for i in range(len(columns) - 1):
         canvas.lines(
             [

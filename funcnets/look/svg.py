@@ -65,9 +65,7 @@ class Canvas:
         wide, dash, tint = look[kind]
         # Opaque below the tint: lines behind a box do not show through.
         if kind != "frame":
-            self.parts.append(
-                f'<rect {place} fill="{LIGHT["paper"]}" class="fnl-f-paper"/>'
-            )
+            self.parts.append(f'<rect {place} fill="{LIGHT["paper"]}" class="fnl-f-paper"/>')
         self.parts.append(
             f'<rect {place} fill="{LIGHT[colour]}" fill-opacity="{tint}" stroke="{LIGHT[colour]}" '
             f'stroke-width="{wide}"{dash} class="fnl-f-{colour} fnl-s-{colour}"/>'

@@ -87,7 +87,9 @@ def palette(scope: str) -> str:
 def escape(text: Any) -> str:
     """Text as it may stand in HTML, in XML and between the quotes of an attribute."""
     kept = "".join(
-        c if c in "\n\t" or (ord(c) >= 32 and unicodedata.category(c) not in ("Cc", "Cs")) else "\ufffd"
+        c
+        if c in "\n\t" or (ord(c) >= 32 and unicodedata.category(c) not in ("Cc", "Cs"))
+        else "\ufffd"
         for c in str(text)
     )
     return html.escape(kept.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd"), quote=True)
