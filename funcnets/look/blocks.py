@@ -186,21 +186,21 @@ class Layout:
             )
             y += HEAD * frames + (18 if frames == 0 else 6)
             self.lines.append(y + BOX / 2)
-            y += BOX + self.depth[row] * LANE + 10 + frames * 8
+            y += BOX + self.depth[row] * LANE + 16 + frames * 10
             y += LABELLED * len(self.carried(row)) + STEP
         self.bottom = y
 
     def lane(self, a: int, b: int, row: int) -> float:
         """The height of a line below a row."""
         frames = max((len(p.outer) for p in self.places if p.row == row), default=0)
-        return self.lines[row] + BOX / 2 + 14 + frames * 2 + self.lanes[a, b, row] * LANE
+        return self.lines[row] + BOX / 2 + 18 + frames * 5 + self.lanes[a, b, row] * LANE
 
     def channel(self, a: int, b: int, row: int) -> tuple[float, float, float]:
         """Where a line goes from a row to the next: right side, height between, left side."""
         carried = self.carried(row)
         at, n = carried.index((a, b)), len(carried)
         low = self.lines[row] + BOX / 2 + self.depth[row] * LANE + 22
-        low += 8 * max((len(p.outer) for p in self.places if p.row == row), default=0)
+        low += 8 + 10 * max((len(p.outer) for p in self.places if p.row == row), default=0)
         low += LABELLED * at
         return self.right + 12 + STEP * at, low, -PAD - 8 - STEP * (n - 1 - at)
 
@@ -255,7 +255,7 @@ def _frames(layout: Layout, canvas: Canvas) -> None:
                 if b > a + 1 and here[0] <= a and b <= here[-1]
             ]
             top = y - BOX / 2 - HEAD * below
-            bottom = max([y + BOX / 2 + 2, *(d + 4 for d in deep)]) + 5 * below
+            bottom = max([y + BOX / 2 + 2 + 5 * below, *(d + 3 + 3 * below for d in deep)])
             canvas.rect(left, top, right - left, bottom - top, "frame", radius=10)
             title = frame_title(group)
             if here[0] != inside[0]:

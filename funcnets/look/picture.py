@@ -35,7 +35,7 @@ class Picture:
         >>> from funcnets import look, nn
         >>> picture = look.draw(nn.Linear(3, 2))
         >>> picture.svg[:4], picture
-        ('<svg', Picture(218 x 173))
+        ('<svg', Picture(230 x 163))
     """
 
     def __init__(self, svg: str) -> None:
@@ -114,7 +114,7 @@ def draw(
         >>> import funcnets as fn
         >>> from funcnets import look, nn
         >>> look.draw(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)))
-        Picture(380 x 331)
+        Picture(360 x 303)
         >>> picture = look.draw(nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU()), (8, 1, 28, 28))
         >>> "8×6×24×24" in picture.svg
         True
