@@ -22,9 +22,10 @@ from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
 
 if TYPE_CHECKING:
-    from funcnets import amp, functional, io, layers, nn, optim, train
+    from funcnets import amp, functional, io, layers, look, nn, optim, train
     from funcnets.amp import GradScaler, autocast
     from funcnets.io import load, save
+    from funcnets.look.picture import draw
 
 __version__ = _version("funcnets")
 
@@ -32,10 +33,12 @@ _HOMES = {
     "GradScaler": "funcnets.amp",
     "amp": "funcnets.amp",
     "autocast": "funcnets.amp",
+    "draw": "funcnets.look.picture",
     "functional": "funcnets.functional",
     "io": "funcnets.io",
     "layers": "funcnets.layers",
     "load": "funcnets.io",
+    "look": "funcnets.look",
     "nn": "funcnets.nn",
     "optim": "funcnets.optim",
     "save": "funcnets.io",
@@ -53,6 +56,7 @@ __all__ = [
     "checkpoint",
     "child_key",
     "core",
+    "draw",
     "errors",
     "eval_shape",
     "functional",
@@ -66,6 +70,7 @@ __all__ = [
     "jit",
     "layers",
     "load",
+    "look",
     "manual_seed",
     "nn",
     "optim",

@@ -27,6 +27,7 @@ from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.draw import draw
 from funcnets.core.keys import ticket_keys
 from funcnets.core.pack import Pack, value_of
+from funcnets.core.printing import CellText
 from funcnets.core.version import Version
 from funcnets.errors import (
     ArgumentError,
@@ -92,7 +93,7 @@ def is_shape(value: Any) -> bool:
     )
 
 
-class Cell(ArrayLike):
+class Cell(ArrayLike, CellText):
     """Shape, dtype, initializer and, once asked for, a value. Use :class:`Parameter` or :class:`Buffer`."""
 
     __slots__ = (
@@ -337,11 +338,6 @@ class Cell(ArrayLike):
         for name, value in state["slots"].items():
             object.__setattr__(self, name, value)
         self.__dict__.update(state["dict"])
-
-    def __repr__(self) -> str:
-        from funcnets.core.printing import cell_text
-
-        return cell_text(self)
 
 
 class Parameter(Cell):

@@ -148,9 +148,16 @@ def _unknown(cell: Cell) -> Any:
 
 
 def call_abstractly(
-    fun: Callable[..., Any], args: Any, kwargs: Any, parent: Frame | None = None
+    fun: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    parent: Frame | None = None,
+    evaluate: Callable[..., Any] = jax.eval_shape,
 ) -> Any:
-    """The shapes that a call gives, computing nothing; the shapes of lazy modules get known by it."""
+    """The shapes that a call gives, computing nothing; the shapes of lazy modules get known by it.
+
+    ``evaluate`` is what traces the call, a function of its arrays: ``jax.make_jaxpr(f)(arrays)`` gives its program.
+    """
     leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
     kinds = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, kinds)]
@@ -169,7 +176,7 @@ def call_abstractly(
         with running(frame):
             return fun(*new_args, **new_kwargs)
 
-    return jax.eval_shape(pure, [leaves[i] for i in places])
+    return evaluate(pure, [leaves[i] for i in places])
 
 
 def refuse_unsettled(cells: Iterable[tuple[str, Cell]], what: str) -> None:

@@ -11,7 +11,7 @@ the pack; whoever sets its value takes it out, and the next step packs it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,7 +23,7 @@ from funcnets.core.version import Version, step_lock
 if TYPE_CHECKING:
     from funcnets.core.cell import Cell
 
-__all__ = ["Pack", "grouped", "pack_of", "same", "value_of"]
+__all__ = ["Pack", "grouped", "pack_of", "same", "seen", "value_of"]
 
 #: Elements of the largest array that is packed; for larger ones the work outweighs the boundary.
 SMALL = 1 << 14
@@ -103,6 +103,30 @@ def value_of(cell: Cell) -> jax.Array:
             return value
         cell._value = value
     return cell._value  # pyright: ignore[reportReturnType]
+
+
+def seen(cell: Cell, look: Callable[[jax.Array], Any]) -> Any:
+    """What ``look`` says of the value of a cell that has one; whose array it is does not change.
+
+    Args:
+        cell: a cell with a value, packed or not.
+        look: is given the value, which it must not keep.
+    """
+    with step_lock:
+        row: list[int] = []
+        span: tuple[int, int] | None = None
+        holder: Any = cell
+        while holder._value is None:
+            if holder.whole is not None:
+                row, holder = [holder.row], holder.whole
+                continue
+            pack: Any = holder._pack
+            span, holder = pack.spans[holder], pack
+        value = holder._value
+        if span is not None:
+            shape = cell.shape if not row else cell.whole.shape
+            value = value[slice(*span)].reshape(shape)
+        return look(value[row[0]] if row else value)
 
 
 def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:

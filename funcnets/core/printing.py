@@ -6,6 +6,7 @@ elements, and one width for all elements.
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -17,7 +18,15 @@ from jax.core import Tracer
 from funcnets._args import describe
 from funcnets.core import frame as frames
 
-__all__ = ["ModuleText", "array_text", "cell_text", "describe_call", "indent"]
+__all__ = [
+    "CellText",
+    "ModuleText",
+    "array_text",
+    "cell_text",
+    "describe_call",
+    "indent",
+    "rich_text",
+]
 
 PRECISION, THRESHOLD, EDGE, WIDTH = 4, 1000, 3, 80
 
@@ -26,6 +35,19 @@ def indent(text: str, spaces: int = 2) -> str:
     """``text`` with every line but the first indented; blank lines stay empty."""
     first, *rest = text.split("\n")
     return "\n".join([first, *(" " * spaces + line if line.strip() else "" for line in rest)])
+
+
+def rich_text(thing: Any) -> str | None:
+    """The view that notebooks show of ``thing``, which is made by ``funcnets.look``; None if there is none.
+
+    It is found by name: what draws a module stands above what a module is. A notebook shows the plain text when it
+    gets None, and so it does if drawing fails.
+    """
+    try:
+        with frames.outside():
+            return importlib.import_module("funcnets.look.page").html_of(thing)
+    except Exception:  # showing something must never stop what it is shown in
+        return None
 
 
 class ModuleText:
@@ -39,6 +61,9 @@ class ModuleText:
     def extra_repr(self) -> str:
         """The hyper-parameters as shown between the parentheses; override it in a layer."""
         return ""
+
+    def _repr_html_(self) -> str | None:
+        return rich_text(self)
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
@@ -171,6 +196,34 @@ def cell_text(cell: Any) -> str:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):  # torch has no such thing
         return head + repr(value)
     return head + array_text(value, suffixes=("requires_grad=True",) if cell.requires_grad else ())
+
+
+class CellText:
+    """The part of ``Cell`` that prints."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return cell_text(self)
+
+    def _repr_html_(self) -> str | None:
+        return rich_text(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        # Notebooks ask for text and HTML. Showing a cell that has no value yet must not be what draws one.
+        html = self._repr_html_()
+        return {"text/plain": _notice(self)} | ({} if html is None else {"text/html": html})
+
+
+def _notice(cell: Any) -> str:
+    """The text of a cell, or that it has no value yet."""
+    try:
+        if cell.has_value:
+            return cell_text(cell)
+        shape = _size(cell.shape) if cell.settled else "not known yet"
+        return f"{type(cell).__name__}(shape={shape}, dtype={cell.dtype}), not drawn yet"
+    except Exception:  # of a value whose memory was given away, say
+        return object.__repr__(cell)
 
 
 # --- where an exception came from -------------------------------------------------------------

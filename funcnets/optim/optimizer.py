@@ -19,6 +19,7 @@ from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful, Version
 from funcnets.core.jit import jit
 from funcnets.core.pack import value_of
+from funcnets.core.printing import rich_text
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
 from funcnets.optim._joined import update_apart, update_joined
 from funcnets.optim.gradients import gradients_of
@@ -320,6 +321,9 @@ class Optimizer(StateDict, Stateful):
         raise UnsupportedError(
             "there is nothing to zero: fn.value_and_grad returns fresh gradients every time; delete this line"
         )
+
+    def _repr_html_(self) -> str | None:
+        return rich_text(self)
 
     def __repr__(self) -> str:
         text = f"{type(self).__name__} ("

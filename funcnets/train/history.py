@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcnets._args import describe, optional
+from funcnets.core.printing import rich_text
 from funcnets.errors import ArgumentError, StateDictError
 
 __all__ = ["History"]
@@ -247,6 +248,9 @@ class History:
             length = ends[-1] - ends[-2] if len(ends) > 1 else beyond.sum()
             positions[beyond] = epochs[-1] + (numbers[beyond] - ends[-1]) / max(length, 1)
         return positions, values
+
+    def _repr_html_(self) -> str | None:
+        return rich_text(self)
 
     def __repr__(self) -> str:
         head = f"History: {len(self)} epochs, {self.step} steps"
