@@ -22,9 +22,10 @@ from funcnets.core.module import Module
 from funcnets.core.random import initial_seed, manual_seed
 
 if TYPE_CHECKING:
-    from funcnets import amp, functional, io, layers, nn, optim, train
+    from funcnets import amp, functional, io, layers, look, nn, optim, train
     from funcnets.amp import GradScaler, autocast
     from funcnets.io import load, save
+    from funcnets.look import capture, explain_compiles, find_nan, summary
 
 __version__ = _version("funcnets")
 
@@ -32,13 +33,18 @@ _HOMES = {
     "GradScaler": "funcnets.amp",
     "amp": "funcnets.amp",
     "autocast": "funcnets.amp",
+    "capture": "funcnets.look",
+    "explain_compiles": "funcnets.look",
+    "find_nan": "funcnets.look",
     "functional": "funcnets.functional",
     "io": "funcnets.io",
     "layers": "funcnets.layers",
     "load": "funcnets.io",
+    "look": "funcnets.look",
     "nn": "funcnets.nn",
     "optim": "funcnets.optim",
     "save": "funcnets.io",
+    "summary": "funcnets.look",
     "train": "funcnets.train",
 }
 
@@ -50,11 +56,14 @@ __all__ = [
     "Module",
     "amp",
     "autocast",
+    "capture",
     "checkpoint",
     "child_key",
     "core",
     "errors",
     "eval_shape",
+    "explain_compiles",
+    "find_nan",
     "functional",
     "functional_call",
     "functionalize",
@@ -66,12 +75,14 @@ __all__ = [
     "jit",
     "layers",
     "load",
+    "look",
     "manual_seed",
     "nn",
     "optim",
     "save",
     "scan",
     "set_variables",
+    "summary",
     "train",
     "value_and_grad",
     "vmap",

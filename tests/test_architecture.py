@@ -35,6 +35,7 @@ RANK = {
     "amp": 5,
     "io": 5,
     "train": 6,
+    "look": 7,
     "examples": 9,
 }
 
@@ -137,7 +138,7 @@ def test_no_class_is_written_three_times_for_three_ranks():
                 assert statements <= 8, f"{path.name}: {node.name} has {statements} statements"
 
 
-@pytest.mark.parametrize("package", ["", "nn", "optim"])
+@pytest.mark.parametrize("package", ["", "look", "nn", "optim"])
 def test_names_imported_later_are_those_that_type_checkers_see(package):
     path = PACKAGE / package / "__init__.py"
     dotted = f"funcnets.{package}".rstrip(".")

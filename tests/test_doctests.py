@@ -51,6 +51,7 @@ ROOMS = [
     "funcnets.init",
     "funcnets.io",
     "funcnets.layers",
+    "funcnets.look",
     "funcnets.nn",
     "funcnets.nn.functional",
     "funcnets.nn.init",
