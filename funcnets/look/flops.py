@@ -77,9 +77,7 @@ class _Walk(NamedTuple):
 
     parts: Set[int]
 
-    def steps(
-        self, jaxpr: Any, owner: int | None, times: int
-    ) -> Iterator[tuple[int | None, Cost]]:
+    def steps(self, jaxpr: Any, owner: int | None, times: int) -> Iterator[tuple[int | None, Cost]]:
         """The cost of each operation, and the part that it belongs to."""
         for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
             names = _SCOPE.findall(str(eqn.source_info.name_stack))
@@ -107,29 +105,34 @@ class _Walk(NamedTuple):
 
 # --- one operation ----------------------------------------------------------------------------
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: What only moves, makes or names data.
-_FREE = frozenset(
+_FREE = _names(
     """
     bitcast_convert_type broadcast_in_dim concatenate copy copy_p create_token device_put dynamic_slice
     dynamic_update_slice expand_dims gather iota optimization_barrier pad platform_index
     random_unwrap random_wrap reshape rev scatter select_and_gather_add sharding_constraint
     slice split squeeze stack stop_gradient tile transpose unstack name pvary
-    """.split()
+    """
 )
-_TRANSCENDENTAL = frozenset(
+_TRANSCENDENTAL = _names(
     """
     acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 lgamma log
     log1p logistic pow rsqrt sin sinh sqrt tan tanh
-    """.split()
+    """
 )
 #: What is computed around the transcendental function, 1 / (1 + exp(-x)).
 _AROUND = {"logistic": 3}
 #: Reductions whose jaxpr, if they have one, is that of a single combination.
-_WITH_RULES = frozenset(
+_WITH_RULES = _names(
     """
     reduce reduce_precision reduce_window scatter scatter-add scatter-max scatter-min scatter-mul scatter_add
     scatter_max scatter_min scatter_mul select_and_scatter select_and_scatter_add sort
-    """.split()
+    """
 )
 #: An index goes along with what is compared: comparisons of both, and the choices.
 _ARG = 9
@@ -157,7 +160,7 @@ def _cost(name: str, eqn: Any) -> Cost:
     if name.startswith("reduce_window"):
         window = math.prod(eqn.params["window_dimensions"])
         return Cost(_size(eqn.outvars[0]) * (window - 1))
-    if name.startswith("reduce_") and name != "reduce_precision" or name == "reduce":
+    if name == "reduce" or (name.startswith("reduce_") and name != "reduce_precision"):
         return Cost(first - _size(eqn.outvars[0]))
     if name.startswith("select_and_scatter"):
         window = math.prod(eqn.params["window_dimensions"])

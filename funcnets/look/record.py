@@ -46,7 +46,7 @@ def capture(
         ``(output, captured)``. ``captured`` has the output of each module by its path, in the order in which
         the calls ended; a list of outputs if the module was called more than once. Of a module inside of
         ``fn.scan`` or ``fn.vmap`` the outputs of all steps or examples are one array, along a new first axis.
-        A module that was not called is not in it.
+        A module that was not called is not in it. (What a function under ``jit`` returns, JAX sorts by path.)
 
     Raises:
         ArgumentError: a name that no module of the model has; all of them are listed.

@@ -14,7 +14,7 @@ from funcnets._args import describe, optional, positive, resolve_dtype
 from funcnets.core.cell import Cell, is_shape
 from funcnets.core.lazy import unsettled_again
 from funcnets.core.module import Module
-from funcnets.core.watch import Paths, call, note, trace_abstractly
+from funcnets.core.watch import call, note, trace_abstractly
 from funcnets.errors import ArgumentError, DTypeError
 from funcnets.look.flops import Cost, costs, scope
 from funcnets.look.table_text import COLUMNS, as_html, as_rich, as_text
@@ -33,6 +33,7 @@ class Call(NamedTuple):
         kwargs: likewise.
         output: what came out, likewise.
         cost: what the call takes, with all the calls within it.
+        own: what it takes without these.
 
     Examples:
         >>> import funcnets as fn
@@ -45,6 +46,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     output: Any
     cost: Cost
+    own: Cost
 
 
 class Row(NamedTuple):
@@ -61,9 +63,11 @@ class Row(NamedTuple):
         trainable: how many of them are trained.
         buffers: the number of elements of its buffers, likewise.
         bytes: of parameters and buffers, likewise.
-        own: the number of parameters of the module itself, without the modules below.
+        own_parameters: the number of parameters of the module itself, without the modules below.
+        own_bytes: of its parameters and buffers, likewise.
         calls: of the module; empty if it is not called, or if there was no input.
         cost: what all its calls take together.
+        own_cost: what they take without the calls of other modules within them.
         recursive: whether it has been counted before: another name of a module, or a module whose
             parameters are all those of others.
         training: its mode.
@@ -86,9 +90,11 @@ class Row(NamedTuple):
     trainable: int
     buffers: int
     bytes: int
-    own: int
+    own_parameters: int
+    own_bytes: int
     calls: tuple[Call, ...]
     cost: Cost
+    own_cost: Cost
     recursive: bool
     training: bool
     leaf: bool
@@ -109,7 +115,7 @@ class Totals(NamedTuple):
         buffers: the number of elements of all buffers.
         cost: what one call takes.
         input_bytes: of the arrays that go in.
-        forward_bytes: of what the modules without modules below give.
+        forward_bytes: of what those modules give that call no others.
         param_bytes: of parameters and buffers.
         total_bytes: of these three together, an estimate of what a forward pass needs.
         unsettled: how many parameters and buffers of lazy modules have no shape, as there was no input.
@@ -198,8 +204,9 @@ class Summary:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: _plain(item) for name, item in value._asdict().items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        fields: tuple[str, ...] = getattr(value, "_fields")  # noqa: B009
+        return {name: _plain(item) for name, item in zip(fields, value, strict=True)}
     if isinstance(value, jax.ShapeDtypeStruct):
         return {"shape": list(value.shape), "dtype": str(value.dtype)}
     if isinstance(value, dict):
@@ -282,13 +289,13 @@ def summary(
     if depth is not None:
         positive("depth", depth, minimum=0)
     calls: dict[Module, list[Call]] = {}
+    given = forward = 0
     with unsettled_again(model):
-        given = 0
         if inputs or kwargs:
             args, words = _as_inputs(inputs, kwargs, dtypes)
             given = _bytes((args, words))
-            calls = _calls(model, args, words, training)
-        rows, totals = _rows(model, calls, given)
+            calls, forward = _calls(model, args, words, training)
+        rows, totals = _rows(model, calls, given, forward)
     return Summary(rows, totals, depth, columns)
 
 
@@ -350,7 +357,8 @@ class _Traced(NamedTuple):
 
 def _calls(
     model: Module, args: Any, kwargs: Any, training: bool | None
-) -> dict[Module, list[Call]]:
+) -> tuple[dict[Module, list[Call]], int]:
+    """The calls of each module, and the bytes of what those give that have no others within."""
     running: list[int] = []
 
     def watch(module: Module, args: Any, kwargs: Any) -> Any:
@@ -373,8 +381,10 @@ def _calls(
             total[t.above] += total[t.number]
     calls: dict[Module, list[Call]] = {}
     for t in sorted(traced, key=lambda t: t.number):
-        calls.setdefault(t.module, []).append(Call(t.args, t.kwargs, t.output, total[t.number]))
-    return calls
+        cost, alone = total[t.number], own.get(t.number, Cost())
+        calls.setdefault(t.module, []).append(Call(t.args, t.kwargs, t.output, cost, alone))
+    callers = {t.above for t in traced}
+    return calls, sum(_bytes(t.output) for t in traced if t.number not in callers)
 
 
 def _outline(tree: Any) -> Any:
@@ -392,7 +402,7 @@ def _outline(tree: Any) -> Any:
 
 
 def _rows(
-    model: Module, calls: dict[Module, list[Call]], given: int
+    model: Module, calls: dict[Module, list[Call]], given: int, forward: int
 ) -> tuple[list[Row], Totals]:
     counted: set[int] = set()
     met: set[int] = set()
@@ -406,10 +416,16 @@ def _rows(
         rows.append(None)
         again, first = id(module) in met, len(counted)
         met.add(id(module))
-        every = [c for home in (module._parameters, module._buffers) for c in home.values() if c]
+        every = [
+            c
+            for home in (module._parameters, module._buffers)
+            for c in home.values()
+            if c is not None
+        ]
         mine = [c for c in dict.fromkeys(every) if id(c) not in counted]
         counted.update(map(id, mine))
-        cells, children = list(mine), list(module._modules.items())
+        cells: list[Cell] = list(mine)
+        children = list(module._modules.items())
         for key, child in children if not again else ():
             if child is not None:
                 cells += visit(child, f"{path}.{key}" if path else key, key, depth + 1)
@@ -428,8 +444,10 @@ def _rows(
             sum(sizes[id(c)] for c in cells) - sum(sizes[id(c)] for c in parameters),
             sum(_size(c) for c in cells if c.settled),
             sum(sizes[id(c)] for c in mine if hasattr(c, "requires_grad_")),
+            sum(_size(c) for c in mine if c.settled),
             tuple(done),
             sum((c.cost for c in done), Cost()),
+            sum((c.own for c in done), Cost()),
             again or (has_cells and len(counted) == first and not cells),
             module._training,
             not any(child is not None for _, child in children),
@@ -438,7 +456,6 @@ def _rows(
 
     visit(model, "", "", 0)
     top = rows[0]
-    forward = sum(_bytes(c.output) for row in rows if row.leaf for c in row.calls)
     totals = Totals(
         top.parameters,
         top.trainable,

@@ -11,6 +11,7 @@ import jax
 from funcnets._args import optional
 
 if TYPE_CHECKING:
+    from funcnets.look.flops import Cost
     from funcnets.look.table import Row, Summary
 
 __all__ = ["COLUMNS", "amount", "as_html", "as_rich", "as_text", "size"]
@@ -53,8 +54,13 @@ def _inputs(row: Row) -> str:
     if not row.calls:
         return "--"
     call = row.calls[0]
-    parts = [shapes(a) for a in call.args] + [f"{k}={shapes(v)}" for k, v in call.kwargs.items()]
+    parts = [shapes(a) for a in call.args if _has_arrays(a)]
+    parts += [f"{k}={shapes(v)}" for k, v in call.kwargs.items() if _has_arrays(v)]
     return ", ".join(parts) or "--"
+
+
+def _has_arrays(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
 
 
 def _output(row: Row) -> str:
@@ -62,6 +68,8 @@ def _output(row: Row) -> str:
         return "--"
     out = row.calls[0].output
     text = shapes(out)
+    if not _has_arrays(out):
+        return "--"
     return text[1:-1] if isinstance(out, (tuple, list)) else text
 
 
@@ -73,12 +81,12 @@ def _shown(row: Row, summary: Summary) -> bool:
 def _params(row: Row, summary: Summary) -> str:
     if row.recursive:
         return "(recursive)"
-    number = row.own if _shown(row, summary) else row.parameters
+    number = row.own_parameters if _shown(row, summary) else row.parameters
     return f"{number:,}" if number else "--"
 
 
 def _percent(row: Row, summary: Summary) -> str:
-    number = row.own if _shown(row, summary) else row.parameters
+    number = row.own_parameters if _shown(row, summary) else row.parameters
     every = summary.totals.parameters
     return f"{100 * number / every:.2f} %" if number and every else "--"
 
@@ -91,13 +99,22 @@ def _trainable(row: Row, summary: Summary) -> str:
 
 
 def _mult_adds(row: Row, summary: Summary) -> str:
-    number = row.cost.mult_adds
-    return amount(number) if number and not _shown(row, summary) else "--"
+    number = _cost(row, summary).mult_adds
+    return amount(number) if number else "--"
 
 
 def _flops(row: Row, summary: Summary) -> str:
-    number = row.cost.flops
-    return amount(number) if number and not _shown(row, summary) else "--"
+    number = _cost(row, summary).flops
+    return amount(number) if number else "--"
+
+
+def _cost(row: Row, summary: Summary) -> Cost:
+    return row.own_cost if _shown(row, summary) else row.cost
+
+
+def _bytes(row: Row, summary: Summary) -> str:
+    number = row.own_bytes if _shown(row, summary) else row.bytes
+    return size(number) if number else "--"
 
 
 def _times(row: Row, summary: Summary) -> str:
@@ -113,7 +130,7 @@ COLUMNS: dict[str, tuple[str, bool, Callable[[Row, Summary], str]]] = {
     "trainable": ("Trainable", False, _trainable),
     "mult_adds": ("Mult-adds", True, _mult_adds),
     "flops": ("FLOPs", True, _flops),
-    "bytes": ("Size", True, lambda row, _: size(row.bytes) if row.bytes else "--"),
+    "bytes": ("Size", True, _bytes),
     "calls": ("Calls", True, _times),
     "mode": ("Mode", False, lambda row, _: "train" if row.training else "eval"),
     "path": ("Path", False, lambda row, _: row.path),
@@ -210,7 +227,7 @@ def as_rich(summary: Summary) -> Any:
     table = rich.Table(box=optional("rich.box", "train", "a table in colour").SIMPLE_HEAD)
     for i, title in enumerate(_titles(summary)):
         numbers = i > 0 and COLUMNS[summary.columns[i - 1]][1]
-        table.add_column(title, justify="right" if numbers else "left", no_wrap=i == 0)
+        table.add_column(title, justify="right" if numbers else "left", no_wrap=i == 0 or numbers)
     for row, cells in zip(_visible(summary), _cells(summary), strict=True):
         style = "dim" if row.recursive or (summary.rows[0].calls and not row.calls) else ""
         table.add_row(*map(text, cells), style=style)

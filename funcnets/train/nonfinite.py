@@ -20,6 +20,7 @@ from funcnets.train.objective import cells_of, outcome_of
 
 __all__ = ["Diverged", "diverged"]
 
+
 class Diverged(NonFiniteError):
     """The loss or a gradient was NaN or infinite; the training stopped before that step.
 
