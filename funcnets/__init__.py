@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from funcnets import amp, functional, io, layers, look, nn, optim, train
     from funcnets.amp import GradScaler, autocast
     from funcnets.io import load, save
-    from funcnets.look.picture import draw
+    from funcnets.look import capture, draw, explain_compiles, find_nan, summary
 
 __version__ = _version("funcnets")
 
@@ -33,7 +33,10 @@ _HOMES = {
     "GradScaler": "funcnets.amp",
     "amp": "funcnets.amp",
     "autocast": "funcnets.amp",
-    "draw": "funcnets.look.picture",
+    "capture": "funcnets.look",
+    "draw": "funcnets.look",
+    "explain_compiles": "funcnets.look",
+    "find_nan": "funcnets.look",
     "functional": "funcnets.functional",
     "io": "funcnets.io",
     "layers": "funcnets.layers",
@@ -42,6 +45,7 @@ _HOMES = {
     "nn": "funcnets.nn",
     "optim": "funcnets.optim",
     "save": "funcnets.io",
+    "summary": "funcnets.look",
     "train": "funcnets.train",
 }
 
@@ -53,12 +57,15 @@ __all__ = [
     "Module",
     "amp",
     "autocast",
+    "capture",
     "checkpoint",
     "child_key",
     "core",
     "draw",
     "errors",
     "eval_shape",
+    "explain_compiles",
+    "find_nan",
     "functional",
     "functional_call",
     "functionalize",
@@ -77,6 +84,7 @@ __all__ = [
     "save",
     "scan",
     "set_variables",
+    "summary",
     "train",
     "value_and_grad",
     "vmap",

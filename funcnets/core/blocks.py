@@ -59,7 +59,12 @@ def call_blocks(
     with entered() as frame:
         # What is computed at once gains nothing from a loop, which would be compiled for it.
         scans = isinstance(jax.lax.neg(np.float32(0)), Tracer)
-        scans = scans and all(difference(rest[0], block) is None for block in rest[1:])
+        # Nor can a module that is watched be seen in each block, if one stands for all.
+        scans = (
+            scans
+            and frame.taps is None
+            and all(difference(rest[0], block) is None for block in rest[1:])
+        )
         for _ in range(2):  # the first block may be what makes its input like its output
             if scans and len(rest) > 1:
                 try:

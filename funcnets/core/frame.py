@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from funcnets.core.cell import Cell
     from funcnets.core.module import Module
 
-__all__ = ["Frame", "current", "running"]
+__all__ = ["Frame", "Taps", "current", "running"]
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar(
     "funcnets_frame", default=None
@@ -67,6 +67,7 @@ class Frame:
         "apart",
         "mode",
         "rooted",
+        "taps",
         "unknown",
         "used",
         "values",
@@ -103,6 +104,8 @@ class Frame:
         #: The rows of stacked cells that have values of their own here (core/stacked.py).
         self.apart: Set[Cell] = frozenset() if parent is None else parent.apart
         self._rows: dict[Cell, tuple[Any, list[Any]]] = {}
+        #: Who is called in the place of every module, and what was found so (core/watch.py).
+        self.taps: Taps | None = None if parent is None else parent.taps
         rows = [cell for cell in self.values if cell.whole is not None and cell not in self.apart]
         if rows and parent is None:
             self.apart = frozenset(rows)
@@ -235,7 +238,10 @@ class Frame:
                 raise NeedsKey(what)
             return key
 
-        return Frame(self.read, values=values, rng=rng, parent=self)
+        frame = Frame(self.read, values=values, rng=rng, parent=self)
+        if self.taps is not None:
+            frame.taps = Taps(self.taps.watch)
+        return frame
 
     def continued(self, key: jax.Array | None) -> Frame:
         """A child that draws, from this call's own key, what this call would draw next."""
@@ -251,6 +257,31 @@ class Frame:
         """Take over what a child frame wrote, once its values have left the transformation."""
         for cell, value in zip(cells, values, strict=True):
             self.write(cell, value, "state from a lifted function")
+
+    # --- what is found by the way ---
+
+    def tapped(self) -> list[list[Any]]:
+        """The arrays that were found in this frame, for a lift to give out of its transformation."""
+        return [] if self.taps is None else [arrays for _, arrays in self.taps.found]
+
+    def take_taps(self, child: Frame, arrays: list[list[Any]]) -> None:
+        """Take over what was found in a child frame, once the arrays have left the transformation."""
+        if self.taps is not None and child.taps is not None:
+            infos = [info for info, _ in child.taps.found]
+            self.taps.found += zip(infos, arrays, strict=True)
+
+
+class Taps:
+    """What is called in the place of every module in a frame, and what was found so.
+
+    ``found`` has pairs of something static and a list of arrays, which belong to the trace of the frame.
+    """
+
+    __slots__ = ("found", "token", "watch")
+
+    def __init__(self, watch: Callable[[Module, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        self.watch, self.token = watch, get_opaque_trace_state()
+        self.found: list[tuple[Any, list[Any]]] = []
 
 
 def _word(path: str, count: int) -> np.uint32:

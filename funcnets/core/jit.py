@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from funcnets.core.frame import CLEAN
 from funcnets.core.module import Module
 from funcnets.core.program import Again, Program
 from funcnets.core.reach import reachable, unchanged
+from funcnets.core.traces import tell
 from funcnets.errors import StateLeakError
 
 __all__ = ["jit"]
@@ -203,12 +205,15 @@ class Jitted:
         for thing, path in reachable(self._fun, objects=True):
             program.paths.setdefault(thing, []).extend(path)
         program.parts = [thing for thing in program.paths if isinstance(thing, Stateful)]
+        program.owner = weakref.ref(self)
+        tell("made", program, self._last)
         programs.append(program)
         self._last = program
         return program
 
     def _trace_until_closed(self, program: Program, more: Again, args: Any, kwargs: Any) -> Any:
         for _ in range(_ROUNDS):
+            tell("again", program, more)
             program.widen(more)
             try:
                 return program.run(args, kwargs)

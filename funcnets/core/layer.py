@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
@@ -173,6 +174,7 @@ def call_abstractly(
             rng=lambda _frame, _what: jax.random.key(0),
             parent=parent,
         )
+        frame.taps = None  # what is found here is no value
         with running(frame):
             return fun(*new_args, **new_kwargs)
 
@@ -277,6 +279,9 @@ def functionalize(module: Module) -> Layer:
         frame = Frame(_unknown, values=values, mode=training, rng=lambda _frame, _what: rng)
         if (outer := frames.current()) is not None:
             frame.used = outer.used
+            # In a deeper trace what would be found could not leave it.
+            if outer.taps is not None and outer.taps.token == get_opaque_trace_state():
+                frame.taps = outer.taps
         with running(frame):
             out = module(*args, **kwargs)
         return out, nest((path, frame.values[cell]) for path, cell in others.items())

@@ -7,15 +7,23 @@ traced, or be a mere shape, and the value is drawn later, as always.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from funcnets._args import describe, positive
 from funcnets.core import frame as frames
-from funcnets.core.cell import Buffer, Cell, Parameter, is_shape
+from funcnets.core.cell import Buffer, Cell, Parameter, Version, is_shape, tickets
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, ShapeError, UnsupportedError
 
-__all__ = ["LazyModuleMixin", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
+__all__ = [
+    "LazyModuleMixin",
+    "UninitializedBuffer",
+    "UninitializedParameter",
+    "is_lazy",
+    "unsettled_again",
+]
 
 
 class Unsettled(Cell):
@@ -191,3 +199,48 @@ class LazyModuleMixin(Module):
             del module._initialize_hook
             if module.cls_to_become is not None:
                 object.__setattr__(module, "__class__", module.cls_to_become)
+
+
+@contextmanager
+def unsettled_again(root: Module) -> Iterator[None]:
+    """Let a call settle lazy modules for the time being: afterwards they, and the random streams, are as before.
+
+    Args:
+        root: the module whose lazy modules are meant.
+    """
+    lazy = [
+        module
+        for _, module in root._walk()
+        if isinstance(module, LazyModuleMixin)
+        or any(map(is_lazy, [*module._parameters.values(), *module._buffers.values()]))
+    ]
+    cells = {c: None for m in lazy for _, c in m._cells(recurse=False, rows=True)}
+    before = [(m, m.__class__, {**vars(m)}, _dicts(m)) for m in lazy]
+    described = [(c, c.__class__, [(n, getattr(c, n)) for n in _DESCRIPTION]) for c in cells]
+    seed, issued = tickets.seed, tickets._issued
+    try:
+        yield
+    finally:
+        with tickets._lock:
+            if tickets.seed == seed:
+                tickets._issued = issued
+        for module, kind, attributes, dicts in before:
+            object.__setattr__(module, "__class__", kind)
+            vars(module).clear()
+            vars(module).update(attributes)
+            for name, content in dicts.items():  # the same dicts: handles of hooks know them
+                attributes[name].clear()
+                attributes[name].update(content)
+        for cell, kind, description in described:
+            cell.__class__ = kind
+            for name, value in description:
+                object.__setattr__(cell, name, value)
+        if lazy:
+            Version.structure += 1
+
+
+_DESCRIPTION = ("_shape", "_dtype", "_ticket", "_placement", "_value", "_pack", "initializer")
+
+
+def _dicts(module: Module) -> dict[str, dict[Any, Any]]:
+    return {name: dict(value) for name, value in vars(module).items() if isinstance(value, dict)}

@@ -19,7 +19,7 @@ import numpy as np
 from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Cell, Parameter, Stateful
-from funcnets.core.frame import running
+from funcnets.core.frame import Frame, running
 from funcnets.core.layer import (
     call_abstractly,
     cell_rows,
@@ -99,7 +99,7 @@ def value_and_grad(
                 else {path: parent.read(c) for path, c in (rows[n] or {}).items()}
                 for n in positions
             ]
-            written: list[Cell] = []
+            last: list[Frame] = []
 
             def run(key: jax.Array | None) -> Any:
                 def pure(inputs: list[Any]) -> Any:
@@ -117,13 +117,14 @@ def value_and_grad(
                             f"with has_aux=True the function must return (scalar, aux), but gave {describe(out)}"
                         )
                     value, aux = out if has_aux else (out, None)
-                    written[:] = child.written
-                    return value, (aux, list(child.written.values()))
+                    last[:] = [child]
+                    return value, (aux, list(child.written.values()), child.tapped())
 
                 return jax.value_and_grad(pure, has_aux=True)(inputs)
 
-            (value, (aux, news)), gradients = with_key(parent, run)
-            parent.absorb(written, news)
+            (value, (aux, news, taps)), gradients = with_key(parent, run)
+            parent.absorb(last[0].written, news)
+            parent.take_taps(last[0], taps)
             gradients = [
                 g if rows[n] is None else nest(g.items())
                 for n, g in zip(positions, gradients, strict=True)
@@ -238,6 +239,7 @@ def scan(
     steps = sizes.pop()
     with entered() as parent:
         carried: list[Cell] = []
+        last: list[Frame] = []
 
         def run(key: jax.Array | None) -> Any:
             def body(carry: Any, x: Any) -> Any:
@@ -248,7 +250,8 @@ def scan(
                 new = [cell for cell in child.written if cell not in set(carried)]
                 if new:
                     raise _Writes(new)
-                return (user, [child.read(cell) for cell in carried]), y
+                last[:] = [child]
+                return (user, [child.read(cell) for cell in carried]), (y, child.tapped())
 
             while True:
                 keys = None if key is None else jax.random.split(key, steps)
@@ -258,8 +261,9 @@ def scan(
                 except _Writes as more:
                     carried.extend(more.cells)
 
-        (carry, news), ys = with_key(parent, run)
+        (carry, news), (ys, taps) = with_key(parent, run)
         parent.absorb(carried, news)
+        parent.take_taps(last[0], taps)
     return carry, ys
 
 
@@ -312,7 +316,7 @@ def vmap(
             axes = tuple(in_axes[i] for i in mapped)
         else:
             axes = (in_axes,) * len(mapped)
-        written: list[Cell] = []
+        last: list[Frame] = []
         with entered() as parent:
 
             def run(key: jax.Array | None) -> Any:
@@ -324,20 +328,22 @@ def vmap(
                     child = parent.child(key=own)
                     with running(child):
                         out = fun(*given, **kwargs)
-                    written[:] = child.written
-                    return out, [_over_examples(value, name) for value in child.written.values()]
+                    last[:] = [child]
+                    news = [_over_examples(value, name) for value in child.written.values()]
+                    return out, news, child.tapped()
 
                 transformed = jax.vmap(
                     pure,
                     in_axes=(axes, 0),
-                    out_axes=(out_axes, None),
+                    out_axes=(out_axes, None, 0),
                     axis_name=name,
                     axis_size=axis_size,
                 )
                 return transformed(tuple(args[i] for i in mapped), kwargs)
 
-            out, news = with_key(parent, run)
-            parent.absorb(written, news)
+            out, news, taps = with_key(parent, run)
+            parent.absorb(last[0].written, news)
+            parent.take_taps(last[0], taps)
         return out
 
     return lifted

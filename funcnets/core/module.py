@@ -382,6 +382,8 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         frame.enter(self)
         frame.used[self] = None
         try:
+            if frame.taps is not None:
+                return frame.taps.watch(self, args, kwargs)
             if not self._forward_pre_hooks and not self._forward_hooks:
                 return self.forward(*args, **kwargs)
             return self._call_with_hooks(args, kwargs)

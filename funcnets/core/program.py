@@ -25,6 +25,7 @@ from funcnets.core.random import stream
 from funcnets.core.reach import Binding, unchanged
 from funcnets.core.remat import compiler_options
 from funcnets.core.rows import top_of
+from funcnets.core.traces import Trace, record
 from funcnets.core.version import step_lock
 
 __all__ = ["Again", "Program"]
@@ -60,6 +61,8 @@ class Program:
         self.parts: list[Stateful] = []
         self.fingerprint: list[Any] | None = None  # not traced yet
         self.reshapes = False
+        self.owner: Any = None  # the function under fn.jit, weakly
+        self.traces: list[Trace] = []
         self.unpackable: set[Cell] = set()
         self.paths: dict[Any, list[Binding]] = {}
         self.bindings: list[Binding] = []
@@ -125,6 +128,7 @@ class Program:
             raise Again(met, written)
         self._remember(frame)
         out, news = self._separate(out, frame, inputs, (args, kwargs))
+        record(self, args, kwargs, dict(inputs))
         return (*news, out)
 
     def _remember(self, frame: Frame) -> None:

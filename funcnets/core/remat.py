@@ -97,17 +97,18 @@ class Checkpointed:
                     with running(child):
                         out = self._fun(*new_args, **new_kwargs)
                     last[:] = [child]
-                    return out, list(child.written.values())
+                    return out, list(child.written.values()), child.tapped()
 
                 options = {"policy": self._policy, "prevent_cse": self._prevent_cse}
                 return jax.checkpoint(pure, **options)(arrays)
 
             try:
-                out, news = run(None)
+                out, news, taps = run(None)
             except NeedsKey as need:
                 what = need.what
-                out, news = run(parent.own_key(what))
+                out, news, taps = run(parent.own_key(what))
             (child,) = last
             parent.go_on_from(child)
             parent.absorb(child.written, news)
+            parent.take_taps(child, taps)
         return out

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from funcnets._args import describe
-from funcnets.core.cell import Buffer
 from funcnets.core.jit import jit
 from funcnets.core.layer import flatten
 from funcnets.core.lifts import value_and_grad
 from funcnets.core.module import Module
+from funcnets.core.nonfinite import Seen, bad, bad_cells, first_bad, observe
 from funcnets.core.random import stream
-from funcnets.errors import NonFiniteError, StateLeakError
+from funcnets.core.watch import Paths, watching
+from funcnets.errors import NonFiniteError
 from funcnets.train.objective import cells_of, outcome_of
 
 __all__ = ["Diverged", "diverged"]
-
-# The calls of a pass are numbered from here downwards, so that the earliest has the largest number: a
-# maximum is what becomes of an integer that is written per example (``fn.vmap``).
-_FIRST = 2**30
 
 
 class Diverged(NonFiniteError):
@@ -43,14 +37,6 @@ class Diverged(NonFiniteError):
     step: int = 0
     loss: float = float("nan")
     batch: Any = None
-
-
-class _Call(NamedTuple):
-    """One call of a module, as the trace saw it."""
-
-    path: str
-    module: Module
-    output: Any
 
 
 def diverged(
@@ -99,42 +85,30 @@ def diverged(
 def _explain(
     model: Module, loss_fn: Callable[[Any, Any], Any], batch: Any
 ) -> tuple[str | None, str]:
-    found = Buffer((), dtype=jnp.int32)
-    calls: list[_Call] = []
-
-    def watch(path: str) -> Callable[..., None]:
-        def hook(module: Module, args: Any, output: Any) -> None:
-            calls.append(_Call(path, module, jax.tree.map(_described, output)))
-            number = _FIRST - 2 * len(calls)
-            mark = jnp.where(_bad(output), jnp.where(_bad(args), number + 1, number), 0)
-            # Inside of a raw jax.lax.scan, say, nothing can be noted: the module around it will tell.
-            with contextlib.suppress(StateLeakError):
-                found.data = jnp.maximum(found.data, mark.astype(jnp.int32))
-
-        return hook
+    calls: list[Seen] = []
 
     @jit
     def replay(batch: Any) -> Any:
-        loss, grads = value_and_grad(lambda m: outcome_of(loss_fn, m, batch).loss)(model)
-        grads = {name: _bad(gradient) for name, gradient in flatten(grads)}
-        return loss, grads, found.data, _bad(batch)
+        with watching(observe(Paths(model), strangers=False)) as found:
+            loss, grads = value_and_grad(lambda m: outcome_of(loss_fn, m, batch).loss)(model)
+        calls[:] = [seen for seen, _ in found]
+        grads = {name: bad(gradient) for name, gradient in flatten(grads)}
+        return loss, grads, [flags for _, flags in found], bad(batch)
 
     kept = {cell: cell.lend() for cell in (*cells_of(model, loss_fn), stream)}
-    handles = [module.register_forward_hook(watch(path)) for path, module in model.named_modules()]
     try:
-        loss, grads, number, batch_is_bad = jax.device_get(replay(batch))
+        loss, grads, flags, batch_is_bad = jax.device_get(replay(batch))
     finally:
-        for handle in handles:
-            handle.remove()
         for cell, value in kept.items():
             cell._set(value)
     note = "; the batch itself holds numbers that are not finite" if batch_is_bad else ""
-    if number:
-        call = calls[(_FIRST - int(number) + 1) // 2 - 1]
-        return call.path, _tell(call, bool(number % 2)) + note
+    first = first_bad(flags)
+    if first is not None:
+        number, given_bad = first
+        return calls[number].path, _tell(calls[number], given_bad) + note
     if not np.isfinite(loss):
         return None, f"all outputs of modules are finite, the loss function's is not{note}"
-    names = [name for name, bad in grads.items() if bad]
+    names = [name for name, is_bad in grads.items() if is_bad]
     if names:
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         return None, (
@@ -144,26 +118,9 @@ def _explain(
     return None, f"it did not happen again when the batch was run once more{note}"
 
 
-def _tell(call: _Call, given_bad: bool) -> str:
-    name = f"{call.path!r} ({type(call.module).__name__})" if call.path else "the model itself"
-    bad = [
-        name
-        for name, cell in call.module._cells()
-        if cell.settled and bool(_bad(jnp.asarray(cell.lend())))
-    ]
-    own = f"its {', '.join(bad)} is not finite" if bad else "its parameters are finite"
+def _tell(seen: Seen, given_bad: bool) -> str:
+    name = f"{seen.path!r} ({type(seen.module).__name__})" if seen.path else "the model itself"
+    cells = bad_cells(seen.module)
+    own = f"its {', '.join(cells)} is not finite" if cells else "its parameters are finite"
     given = "what it was given is not" if given_bad else "what it was given is finite"
-    return f"the first output that is not finite is that of {name}, {call.output}; {given}, {own}"
-
-
-def _described(leaf: Any) -> Any:
-    return describe(leaf) if hasattr(leaf, "shape") else leaf
-
-
-def _bad(tree: Any) -> Any:
-    """Whether any floating point number of a tree is not finite."""
-    bad: Any = jnp.zeros((), bool)
-    for leaf in jax.tree.leaves(tree):
-        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact):
-            bad |= ~jnp.all(jnp.isfinite(leaf))
-    return bad
+    return f"the first output that is not finite is that of {name}, {seen.output}; {given}, {own}"

@@ -1,0 +1,144 @@
+"""Seeing every call of a module: what ``fn.capture``, ``fn.find_nan`` and ``fn.summary`` rest on.
+
+``watching(watch)`` puts ``watch(module, args, kwargs)`` in the place of every call of a module below: it makes the
+call itself, with ``call``, and may note something about it with ``note``: something static and a list of arrays.
+The lifts carry the arrays out of their transformations, as they carry what is written to buffers: of a
+``fn.scan`` and a ``fn.vmap`` they come with one more axis, in front.
+
+Nothing is changed about the modules themselves. The blocks of an ``nn.Stack`` are called one by one when somebody
+watches, so that each is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
+
+from funcnets.core import frame as frames
+from funcnets.core.cell import Stateful
+from funcnets.core.frame import OWN, Frame, Taps, running
+from funcnets.core.lifting import entered, split_arrays
+from funcnets.core.module import Module
+
+__all__ = ["Paths", "Watch", "call", "note", "trace_abstractly", "watching"]
+
+Watch = Callable[[Module, tuple[Any, ...], dict[str, Any]], Any]
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[list[tuple[Any, list[Any]]]]:
+    """Put ``watch`` in the place of every module's call; what was noted is in the list that is given."""
+    with entered() as frame:
+        before, frame.taps = frame.taps, Taps(watch)
+        try:
+            yield frame.taps.found
+        finally:
+            frame.taps = before
+
+
+def call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The call that a watch stands for, hooks included."""
+    return module._call_with_hooks(args, kwargs)
+
+
+def note(info: Any, arrays: list[Any]) -> bool:
+    """Note something about the call that is being watched.
+
+    Args:
+        info: something static.
+        arrays: arrays of the call.
+
+    Returns:
+        False if the call is inside a raw JAX transformation, which arrays cannot leave: nothing is noted.
+    """
+    frame = frames.current()
+    taps = None if frame is None else frame.taps
+    if taps is None or (arrays and taps.token != get_opaque_trace_state()):
+        return False
+    taps.found.append((info, arrays))
+    return True
+
+
+class Paths:
+    """Where the modules stand that are called: in the tree of ``root``, or of the module that is called first.
+
+    A module of no known tree (a model that another one uses without holding it) stands below its caller
+    under the name of its class, in parentheses.
+    """
+
+    def __init__(self, root: Module | None = None) -> None:
+        self.root = root
+        self._known: dict[Module, str] = {} if root is None else _paths(root)
+        self._running: list[str] = []
+
+    def __getitem__(self, module: Module) -> str:
+        if self.root is None:
+            self.root, self._known = module, _paths(module)
+        if module not in self._known:
+            above = self._running[-1] if self._running else ""
+            name = f"({type(module).__name__})"
+            for child, path in _paths(module, f"{above}.{name}" if above else name).items():
+                self._known.setdefault(child, path)
+        return self._known[module]
+
+    @contextmanager
+    def within(self, module: Module) -> Iterator[str]:
+        """While a call of ``module`` runs; gives its path."""
+        path = self[module]
+        self._running.append(path)
+        try:
+            yield path
+        finally:
+            self._running.pop()
+
+
+def _paths(root: Module, prefix: str = "") -> dict[Module, str]:
+    return {module: path for path, module in root._walk(prefix)}
+
+
+def trace_abstractly(
+    fun: Callable[..., Any], args: Any, kwargs: Any, watch: Watch, training: bool | None = None
+) -> tuple[Any, list[Any]]:
+    """The program of a call as a jaxpr, without computing, drawing or allocating anything.
+
+    Args:
+        fun: a Module, or a function that uses modules.
+        args: with a ``jax.ShapeDtypeStruct`` in the place of an array, or an array.
+        kwargs: likewise.
+        watch: put in the place of every module's call.
+        training: the mode; None for each module's own.
+
+    Returns:
+        The closed jaxpr, and the static part of what was noted.
+    """
+    leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
+    places = [i for i, leaf in enumerate(leaves) if _is_abstract(leaf)]
+    found: list[Any] = []
+
+    def pure(arrays: list[Any]) -> list[Any]:
+        filled = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            filled[place] = array
+        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
+        # Zeros under a trace are a description, not memory.
+        frame = Frame(
+            lambda cell: jnp.zeros(cell.shape, cell.dtype),
+            mode=OWN if training is None else training,
+            rng=lambda _frame, _what: jax.random.key(0),
+        )
+        frame.taps = taps = Taps(watch)
+        with running(frame):
+            out = fun(*new_args, **new_kwargs)
+        found[:] = [info for info, _ in taps.found]
+        return split_arrays(out)[0]
+
+    return jax.make_jaxpr(pure)([leaves[i] for i in places]), found
+
+
+def _is_abstract(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, Stateful)
