@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import api_names  # noqa: E402
+import links  # noqa: E402
 import torch_names  # noqa: E402
 
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "```python\n" in p.read_text())
@@ -133,3 +134,20 @@ def test_notes_are_about_names_that_are_not_here():
     """A note for a name that came in the meantime is out of date."""
     known = {f"{room}.{name}" for room, names in torch_names.stored().items() for name in names}
     assert set(torch_names.INSTEAD) <= known
+
+
+# --- the check of the built site --------------------------------------------------------------
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="here"><a href="b.html#there">b</a><a href="#here">a</a><a href="https://x.org">x</a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><a href="a.html">a</a>')
+    assert links.broken(tmp_path) == []
+    (tmp_path / "b.html").write_text('<img src="https://x.org/y.png"><a href="c.html">c</a>')
+    assert links.broken(tmp_path) == [
+        "a.html: no place b.html#there",
+        "b.html: loads https://x.org/y.png",
+        "b.html: no file c.html",
+    ]

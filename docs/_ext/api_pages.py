@@ -19,6 +19,7 @@ from typing import Any
 
 from api_names import BLOCK
 from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
 
 #: Classes that are put together of parts, whose methods are shown as their own.
 WHOLE = {"funcnets.nn.Module", "funcnets.nn.Parameter"}
@@ -88,8 +89,13 @@ def mend(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
 
 
 def resolve(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
-    """The functions of ``funcnets.functional`` are shown under ``funcnets.nn.functional``'s names."""
+    """Modules are pages, and ``funcnets.functional`` is shown under ``funcnets.nn.functional``'s names."""
     target = node.get("reftarget", "")
+    if (
+        node.get("reftype") == "mod"
+        and (page := f"api/{target.rpartition('.')[2]}") in env.found_docs
+    ):
+        return make_refnode(app.builder, node["refdoc"], page, "", contnode)
     short = re.sub(r"^(funcnets\.)?(functional|F)\.", "", target)
     if node.get("refdomain") == "py" and short != target:
         domain, builder = env.domains["py"], app.builder

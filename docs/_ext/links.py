@@ -51,9 +51,12 @@ def broken(site: pathlib.Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
                 found.append(f"{here}: no file {link}")
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].names:
-                    found.append(f"{here}: no place {link}")
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].names
+            ):
+                found.append(f"{here}: no place {link}")
     return list(dict.fromkeys(found))
 
 

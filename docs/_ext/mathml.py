@@ -47,6 +47,13 @@ def converted(latex: str, display: str) -> str:
     )
     # Floors, ceilings and norms are delimiters, whose size a formula may change.
     text = re.sub(r"<mi>(&#x0230[89AB];|&#x02016;)</mi>", r'<mo stretchy="false">\1</mo>', text)
+    # Names of functions are names, not operators; TeX parts them from what follows without brackets.
+    text = re.sub(r"<mo>([A-Za-z]{2,})</mo>", r"<mi>\1</mi>", text)
+    text = re.sub(
+        r"(<mi>(?:log|exp|tanh|coth|cos|sin|max|min)</mi>)(?!<mo|</|<mi>&#x02061)",
+        r'\1<mspace width="0.17em"></mspace>',
+        text,
+    )
     if left := re.findall(r"\\[a-zA-Z]+", text):
         raise ExtensionError(f"latex2mathml does not know {left} in {latex!r}")
     return text

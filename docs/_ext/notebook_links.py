@@ -19,7 +19,7 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
             .replace("](../docs/", "](../")
             .replace("](../CHANGELOG.md", "](../changelog.md")
         )
-        pages = {name for name in app.env.found_docs}
+        pages = set(app.env.found_docs)
 
         def mend(link: re.Match[str]) -> str:
             target = link[2].split("#")[0].removesuffix(".md").removesuffix(".ipynb")

@@ -36,7 +36,7 @@ def table(block: re.Match[str]) -> str:
     lines = [f"| `torch.{room}` | here | |", "|---|---|---|"]
     for row in torch_names.rows(room):
         shown = f"{prefix}.{row.name}".lstrip(".")
-        ours = f"{{py:obj}}`{shown} <{row.ours}>`" if row.ours else "–"
+        ours = f"{{py:obj}}`{shown} <{row.ours}>`" if row.ours else ""
         lines.append(f"| `{row.name}` | {ours} | {said(room, row)} |")
     return "\n".join(lines)
 
