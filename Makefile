@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench docs docs-check clean
 
 demo: .venv/.demo
 	$(BIN)/python -m funcnets.examples.digits $(ARGS)
@@ -24,8 +24,17 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.initialisation
 
+# The site, in build/docs/html; a warning is an error, and so is a link within it that leads nowhere.
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -b html -n -W --keep-going -q -d build/docs/doctrees docs build/docs/html
+	$(BIN)/python docs/_ext/links.py build/docs/html
+
+# Every page of it in headless Chromium (Debian: chromium, chromium-driver).
+docs-check: docs
+	$(BIN)/python docs/_ext/visit.py build/docs/html $(ARGS)
+
 clean:
-	rm -rf .venv .jax_cache artifacts
+	rm -rf .venv .jax_cache artifacts build
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,6 +48,10 @@ clean:
 .venv/.test: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ .venv/.demo
+
+.venv/.docs: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -1,0 +1,33 @@
+"""Notebooks are pages as they lie in ``notebooks/``: links that hold there are made to hold here.
+
+``docs/notebooks`` is a link to that folder. So ``../docs/design.md`` of a notebook is ``../design.md`` of a
+page, and a link to a file that is no page (``../funcnets/...``) becomes its text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def read(app: Sphinx, docname: str, source: list[str]) -> None:
+    if docname.startswith("notebooks/"):
+        text = (
+            source[0]
+            .replace("](../docs/", "](../")
+            .replace("](../CHANGELOG.md", "](../changelog.md")
+        )
+        pages = set(app.env.found_docs)
+
+        def mend(link: re.Match[str]) -> str:
+            target = link[2].split("#")[0].removesuffix(".md").removesuffix(".ipynb")
+            return link[0] if target in pages else link[1]
+
+        source[0] = re.sub(r"\[([^\]\n]*)\]\(\.\./([^)\n]*)\)", mend, text)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("source-read", read)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
