@@ -25,7 +25,7 @@ from funcnets.core.frame import OWN, Frame, Taps, running
 from funcnets.core.lifting import entered, split_arrays
 from funcnets.core.module import Module
 
-__all__ = ["Paths", "Watch", "call", "note", "trace_abstractly", "watching"]
+__all__ = ["Paths", "call", "note", "trace_abstractly", "watching"]
 
 Watch = Callable[[Module, tuple[Any, ...], dict[str, Any]], Any]
 

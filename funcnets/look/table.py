@@ -255,26 +255,26 @@ def summary(
         >>> from funcnets import nn
         >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
         >>> print(fn.summary(model, (32, 8), columns=["output_size", "num_params"]))
-        ===================================================
-        Layer (type)               Output shape     Param #
-        ===================================================
-        Sequential                 [32, 4]               --
-        ├─Linear: 1-1 (0)          [32, 16]             144
-        ├─ReLU: 1-2 (1)            [32, 16]              --
-        └─Linear: 1-3 (2)          [32, 4]               68
-        ===================================================
+        ========================================
+        Layer (type)       Output shape  Param #
+        ========================================
+        Sequential         [32, 4]            --
+        ├─Linear: 1-1 (0)  [32, 16]          144
+        ├─ReLU: 1-2 (1)    [32, 16]           --
+        └─Linear: 1-3 (2)  [32, 4]            68
+        ========================================
         Total params: 212
         Trainable params: 212
         Non-trainable params: 0
         Buffers: 0
         Multiply-adds: 6.14 k
         FLOPs: 13.44 k
-        ===================================================
+        ========================================
         Input size: 1.02 kB
         Forward pass size: 4.61 kB
         Params size: 848 B
         Estimated total size: 6.48 kB
-        ===================================================
+        ========================================
 
     References:
         torchinfo.summary
