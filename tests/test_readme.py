@@ -58,8 +58,11 @@ def test_the_blocks_of_the_readme_run_in_order(capsys):
     names = run(sources)
     model = names["model"]
     printed = capsys.readouterr().out.strip()
-    assert printed == str(model)
-    assert [text.strip() for text in blocks(README, "text")] == [str(model)]
+    assert printed == "\n".join(text.strip() for text in blocks(README, "text"))
+    assert printed.startswith(str(model))
+    # The picture is that of this model.
+    picture = fn.draw(model, tuple(names["x"].shape))
+    assert picture.svg.strip() in (ROOT / "docs" / "lenet.svg").read_text()
     # Both faces have made a step.
     assert float(names["loss"]) > 0
     assert jax.tree.structure(names["params"]) == jax.tree.structure(fn.get_variables(model)[0])
