@@ -181,7 +181,7 @@ def test_depth_and_columns():
     held = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
     short = fn.summary(held, (1, 3, 4), depth=1, columns=["mult_adds"])
     assert short["layers"].cost.mult_adds == short.totals.cost.mult_adds > 0
-    assert str(short).splitlines()[4].endswith(f"{short.totals.cost.mult_adds / 1000:.2f} k")
+    assert str(short).splitlines()[4].split()[-1] == str(short.totals.cost.mult_adds)
     with pytest.raises(ArgumentError, match="'mult_adds'"):
         fn.summary(model, columns=["size"])
     with pytest.raises(ArgumentError, match="2 dtypes were given for 1 shapes"):
