@@ -25,7 +25,7 @@ from funcnets.core.frame import OWN, Frame, Taps, running
 from funcnets.core.lifting import entered, split_arrays
 from funcnets.core.module import Module
 
-__all__ = ["Paths", "call", "note", "trace_abstractly", "watching"]
+__all__ = ["Paths", "call", "note", "root_of", "trace_abstractly", "watching"]
 
 Watch = Callable[[Module, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -65,7 +65,7 @@ def note(info: Any, arrays: list[Any]) -> bool:
 
 
 class Paths:
-    """Where the modules stand that are called: in the tree of ``root``, or of the module that is called first.
+    """Where the modules stand that are called: in the tree of ``root``, if there is one.
 
     A module of no known tree (a model that another one uses without holding it) stands below its caller
     under the name of its class, in parentheses.
@@ -77,8 +77,6 @@ class Paths:
         self._running: list[str] = []
 
     def __getitem__(self, module: Module) -> str:
-        if self.root is None:
-            self.root, self._known = module, _paths(module)
         if module not in self._known:
             above = self._running[-1] if self._running else ""
             name = f"({type(module).__name__})"
@@ -95,6 +93,13 @@ class Paths:
             yield path
         finally:
             self._running.pop()
+
+
+def root_of(model: Any) -> Module | None:
+    """The module that a call is of: the model itself, or that of a pair which ``functionalize`` made."""
+    if isinstance(model, Module):
+        return model
+    return getattr(getattr(model, "apply", None), "module", None)
 
 
 def _paths(root: Module, prefix: str = "") -> dict[Module, str]:

@@ -17,7 +17,7 @@ from funcnets.core.lifts import eval_shape
 from funcnets.core.module import Module
 from funcnets.core.nonfinite import Seen, bad, bad_cells, first_bad, observe
 from funcnets.core.random import stream
-from funcnets.core.watch import Paths, call, note, watching
+from funcnets.core.watch import Paths, call, note, root_of, watching
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError
 
 __all__ = ["NonFinite", "capture", "find_nan"]
@@ -67,19 +67,21 @@ def capture(
         >>> list(inside)
         ['1']
     """
-    run = _callable("capture", model)
-    paths = Paths(model if isinstance(model, Module) else None)
-    wanted: dict[Module, list[str]] | None = None
+    run, root = _callable("capture", model), root_of(model)
+    paths, rules = Paths(root), _rules(names)
+    wanted = None if root is None else _selected(names, rules, root)
+    met: dict[str, None] = {}
 
     def watch(module: Module, args: Any, kwargs: Any) -> Any:
-        nonlocal wanted
         with paths.within(module) as path:
-            if wanted is None:
-                wanted = _selected(names, paths.root or module)
             out = call(module, args, kwargs)
-        chosen = wanted.get(module, [])
-        if names is None and path:
-            chosen = [path]
+        met[path] = None
+        if names is None:
+            chosen = [path] if path else []
+        elif wanted is not None:
+            chosen = wanted.get(module, [])
+        else:  # a pair that is not of one module: what there is shows
+            chosen = [path] if _fits(names, rules, path, module) else []
         for name in chosen:
             arrays, rebuild = split_arrays(out)
             if not note((name, rebuild), arrays):
@@ -92,6 +94,8 @@ def capture(
 
     with watching(watch) as found:
         out = run(*args, **kwargs)
+    if wanted is None:
+        _refuse_unknown(rules, list(met), "this pair")
     outputs: dict[str, list[Any]] = {}
     for (name, rebuild), arrays in found:
         outputs.setdefault(name, []).append(rebuild(arrays))
@@ -108,36 +112,44 @@ def _callable(who: str, model: Any) -> Callable[..., Any]:
     )
 
 
-def _selected(names: Names, root: Module) -> dict[Module, list[str]]:
-    """The names under which each module's output is kept; nothing for None."""
-    if names is None:
+def _rules(names: Names) -> dict[str, re.Pattern[str]]:
+    if names is None or callable(names):
         return {}
-    every = list(root.named_modules(remove_duplicate=False))
-    chosen: dict[Module, list[str]] = {}
+    return {name: _rule(name) for name in ([names] if isinstance(names, str) else names)}
+
+
+def _fits(names: Names, rules: dict[str, re.Pattern[str]], path: str, module: Module) -> bool:
     if callable(names):
-        for path, module in root.named_modules():
-            if names(path, module):
-                chosen[module] = [path]
-        return chosen
-    patterns = [names] if isinstance(names, str) else list(names)
-    unknown = []
-    for pattern in patterns:
-        rule = _rule(pattern)
-        matching = [(path, module) for path, module in every if rule.fullmatch(path)]
-        if not matching:
-            unknown.append(pattern)
-        for path, module in matching:
+        return bool(names(path, module))
+    return any(rule.fullmatch(path) for rule in rules.values())
+
+
+def _selected(
+    names: Names, rules: dict[str, re.Pattern[str]], root: Module
+) -> dict[Module, list[str]]:
+    """The names under which each module's output is kept; nothing for None."""
+    if callable(names):
+        return {module: [path] for path, module in root.named_modules() if names(path, module)}
+    every = list(root.named_modules(remove_duplicate=False))
+    _refuse_unknown(rules, [path for path, _ in every], type(root).__name__)
+    chosen: dict[Module, list[str]] = {}
+    for name, rule in rules.items():
+        for path, module in every:
             known = chosen.setdefault(module, [])
             # A shared module goes by its first name, unless another one is asked for itself.
-            if path not in known and (not known or path == pattern):
+            if rule.fullmatch(path) and path not in known and (not known or path == name):
                 known.append(path)
+    return chosen
+
+
+def _refuse_unknown(rules: dict[str, re.Pattern[str]], paths: list[str], whose: str) -> None:
+    unknown = [name for name, rule in rules.items() if not any(map(rule.fullmatch, paths))]
     if unknown:
-        listed = ", ".join(repr(path) for path, _ in every if path)
+        listed = ", ".join(repr(path) for path in paths if path)
         raise ArgumentError(
-            f"no module of {type(root).__name__} is called {', '.join(map(repr, unknown))}; "
+            f"no module of {whose} is called {', '.join(map(repr, unknown))}; "
             f"there are {listed or 'none below the model itself'}"
         )
-    return chosen
 
 
 def _rule(pattern: Any) -> re.Pattern[str]:
@@ -240,7 +252,7 @@ def find_nan(model: Module | Layer, *args: Any, **kwargs: Any) -> NonFinite | No
 
     def replay(arrays: list[Any]) -> Any:
         new_args, new_kwargs = rebuild(arrays)
-        with watching(observe(Paths(model if isinstance(model, Module) else None))) as found:
+        with watching(observe(Paths(root_of(model)))) as found:
             run(*new_args, **new_kwargs)
         seen[:] = [info for info, _ in found]
         return [flags for _, flags in found]

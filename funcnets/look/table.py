@@ -66,7 +66,8 @@ class Row(NamedTuple):
         own_parameters: the number of parameters of the module itself, without the modules below.
         own_bytes: of its parameters and buffers, likewise.
         calls: of the module; empty if it is not called, or if there was no input.
-        cost: what all its calls take together.
+        cost: what all its calls take together; of a container that is not called, what those of the
+            modules in it take.
         own_cost: what they take without the calls of other modules within them.
         recursive: whether it has been counted before: another name of a module, or a module whose
             parameters are all those of others.
@@ -294,7 +295,14 @@ def summary(
         if inputs or kwargs:
             args, words = _as_inputs(inputs, kwargs, dtypes)
             given = _bytes((args, words))
-            calls, forward = _calls(model, args, words, training)
+            try:
+                calls, forward = _calls(model, args, words, training)
+            except DTypeError as error:
+                if dtypes is None:
+                    error.add_note(
+                        "summary takes shapes as those of float32 arrays: dtypes= says more"
+                    )
+                raise
         rows, totals = _rows(model, calls, given, forward)
     return Summary(rows, totals, depth, columns)
 
@@ -426,8 +434,10 @@ def _rows(
         counted.update(map(id, mine))
         cells: list[Cell] = list(mine)
         children = list(module._modules.items())
+        below = []
         for key, child in children if not again else ():
             if child is not None:
+                below.append(len(rows))
                 cells += visit(child, f"{path}.{key}" if path else key, key, depth + 1)
         done = [] if again else calls.get(module, [])
         has_cells = bool(every) or (again and any(True for _ in module._cells()))
@@ -446,7 +456,7 @@ def _rows(
             sum(sizes[id(c)] for c in mine if hasattr(c, "requires_grad_")),
             sum(_size(c) for c in mine if c.settled),
             tuple(done),
-            sum((c.cost for c in done), Cost()),
+            sum((c.cost for c in done) if done else (rows[i].cost for i in below), Cost()),
             sum((c.own for c in done), Cost()),
             again or (has_cells and len(counted) == first and not cells),
             module._training,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import funcnets as fn
-from funcnets import nn
+from funcnets import layers, nn
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError
 
 
@@ -176,3 +176,17 @@ def test_a_failed_call_leaves_no_watch_behind():
     with pytest.raises(ValueError, match="in_features"):
         fn.capture(model, jnp.ones((2, 5)))
     assert list(fn.capture(model, X)[1]) == list(by_hand(model))
+
+
+def test_pairs_that_are_of_no_single_module():
+    pair = layers.serial(layers.Linear(3, 4), layers.Tanh(), layers.Linear(4, 2))
+    params, state = pair.init(jax.random.key(0))
+    (out, _), found = fn.capture(pair, params, state, X)
+    assert list(found) == ["(Linear)", "(Tanh)"]
+    assert [value.shape for value in found["(Linear)"]] == [(2, 4), (2, 2)]
+    assert (found["(Linear)"][1] == out).all()
+    assert list(fn.capture(pair, params, state, X, names="(Tanh)")[1]) == ["(Tanh)"]
+    with pytest.raises(ArgumentError, match=r"this pair is called '0'; there are '\(Linear\)'"):
+        fn.capture(pair, params, state, X, names="0")
+    _, inside = fn.capture(nn.Sequential(nn.FromLayer(layers.Linear(3, 2))), X)
+    assert list(inside) == ["0.(Linear)", "0"]

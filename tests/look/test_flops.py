@@ -13,12 +13,13 @@ import funcnets as fn
 from funcnets import nn
 from funcnets.look.flops import Cost, costs
 from tests.look.models import resnet50
+from tests.seeds import test_002_training
 
 RECURRENT = {"simple_rnn", "lstm_tagger", "sequence_model"}
 
 
 def seeds():
-    names = ("000_model", "001_model_class", "002_training", "003_building_models", "004_layers")
+    names = ("000_model", "001_model_class", "003_building_models", "004_layers")
     for name in names:
         module = importlib.import_module(f"tests.seeds.test_{name}")
         for value in list(vars(module).values()):
@@ -68,6 +69,12 @@ def test_the_models_of_the_documents(seed, monkeypatch):
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     expected = by_xla(monkeypatch, model, shape, recurrent=seed.name in RECURRENT)
     close(model, shape, expected)
+
+
+@pytest.mark.parametrize("build", [test_002_training.Net, test_002_training.PlainNet])
+def test_the_models_of_the_training_document(build, monkeypatch):
+    model, x = build().eval(), jax.ShapeDtypeStruct((8, 12), jnp.float32)
+    close(model, x, by_xla(monkeypatch, model, x))
 
 
 def test_resnet_50(monkeypatch):

@@ -177,12 +177,20 @@ def test_depth_and_columns():
         ["└─Linear:", "1-2", "(1)", "3", "20.00", "%", "5", "1"],
     ]
     assert len(s.rows) == 5
+    # What is left out counts in the row above it, also where that is a container that is not called.
+    held = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+    short = fn.summary(held, (1, 3, 4), depth=1, columns=["mult_adds"])
+    assert short["layers"].cost.mult_adds == short.totals.cost.mult_adds > 0
+    assert str(short).splitlines()[4].split()[-1] == str(short.totals.cost.mult_adds)
     with pytest.raises(ArgumentError, match="'mult_adds'"):
         fn.summary(model, columns=["size"])
     with pytest.raises(ArgumentError, match="2 dtypes were given for 1 shapes"):
         fn.summary(model, (1, 2), dtypes=[jnp.float32, jnp.int32])
     with pytest.raises(DTypeError, match="takes a Module"):
         fn.summary(lambda x: x, (1, 2))
+    with pytest.raises(DTypeError, match="integers") as error:
+        fn.summary(nn.Embedding(3, 2), (1, 3))
+    assert any("dtypes=" in text for text in error.value.__notes__)
     with pytest.raises(ValueError, match="in_features") as error:
         fn.summary(model, (1, 3))
     assert "In module '0.0' of Sequential" in "".join(error.value.__notes__)
