@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench notebooks browser clean
 
 demo: .venv/.demo
 	$(BIN)/python -m funcnets.examples.digits $(ARGS)
@@ -24,6 +24,14 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.initialisation
 
+# Runs the notebooks and stores what they show; ARGS=01 for the first.
+notebooks: .venv/.browser
+	$(BIN)/python -m notebooks.refresh $(ARGS)
+
+# Opens JupyterLab in a headless Chromium; the pictures are in artifacts/browser.
+browser: .venv/.browser
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
 clean:
 	rm -rf .venv .jax_cache artifacts
 
@@ -39,6 +47,10 @@ clean:
 .venv/.test: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@ .venv/.demo
+
+.venv/.browser: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	@touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
