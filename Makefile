@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench docs docs-check clean
+.PHONY: demo test lint format bench docs docs-check notebooks browser clean
 
 demo: .venv/.demo
 	$(BIN)/python -m funcnets.examples.digits $(ARGS)
@@ -21,8 +21,7 @@ format: .venv/.test
 	$(BIN)/ruff format .
 
 bench: .venv/.bench
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.initialisation
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # The site, in build/docs/html; a warning is an error, and so is a link within it that leads nowhere.
 docs: .venv/.docs
@@ -32,6 +31,14 @@ docs: .venv/.docs
 # Every page of it in headless Chromium (Debian: chromium, chromium-driver).
 docs-check: docs
 	$(BIN)/python docs/_ext/visit.py build/docs/html $(ARGS)
+
+# Runs the notebooks and stores what they show; ARGS=01 for the first.
+notebooks: .venv/.browser
+	$(BIN)/python -m notebooks.refresh $(ARGS)
+
+# Opens JupyterLab in a headless Chromium; the pictures are in artifacts/browser.
+browser: .venv/.browser
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 clean:
 	rm -rf .venv .jax_cache artifacts build
@@ -51,6 +58,10 @@ clean:
 
 .venv/.docs: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+.venv/.browser: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
 	@touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml
