@@ -31,8 +31,9 @@ METADATA = {
 }
 LONGEST = 60  # lines of text that one cell may show
 # What a reader of the notebook has no use for, and what changes from machine to machine.
+FOLDERS = {str(HERE.parent), str(pathlib.Path.home()), sys.prefix, tempfile.gettempdir()} - {"/"}
 PATHS = re.compile(
-    r"(/home/|/work/|/tmp/|/root/|/Users/|site-packages|ipykernel_\d+|0x[0-9a-f]{8,})"
+    "|".join((*map(re.escape, FOLDERS), "site-packages", r"ipykernel_\d+", "0x[0-9a-f]{8,}"))
 )
 
 

@@ -29,7 +29,7 @@ SWITCHES = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def screenshots() -> pathlib.Path:
     """Where the pictures go, to be looked at."""
     folder = ROOT / "artifacts" / "browser"
@@ -37,7 +37,7 @@ def screenshots() -> pathlib.Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
     """Selenium's driver of a headless Chromium."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")

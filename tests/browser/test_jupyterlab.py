@@ -30,9 +30,8 @@ PANEL = """
 """
 READY = f"""{PANEL}
     if (!panel || panel.content.model.cells.length < 2) return false;
-    if (!panel.sessionContext.session || !panel.sessionContext.session.kernel) return false;
     app.shell.activateById(panel.id);
-    return panel.sessionContext.session.kernel.status === 'idle';
+    return panel.sessionContext.kernelDisplayStatus === 'idle';
 """
 RUN = f"""{PANEL}
     const done = arguments[0];
