@@ -53,6 +53,7 @@ def outputs(cell: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_shows_what_is_stored(path):
     matplotlib.use("Agg")
+    matplotlib.pyplot.close("all")  # what other tests have left open
     namespace: dict[str, Any] = {"__name__": "__main__"}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for cell in cells(path, "code"):

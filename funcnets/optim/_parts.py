@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 from funcnets.errors import ArgumentError, UnsupportedError
 
@@ -15,6 +17,21 @@ from funcnets.errors import ArgumentError, UnsupportedError
 def wide(dtype: Any) -> Any:
     """The dtype to compute in: single precision for half precision."""
     return jnp.float32 if jnp.dtype(dtype).itemsize < 4 else dtype
+
+
+#: Up to this size zeros are made on the host: a program of XLA for each shape takes longer.
+SMALL = 2**20
+
+
+def zeros_like(tree: Any) -> Any:
+    """Zeros for each array, of its kind and in its place."""
+
+    def zeros(x: Any) -> jax.Array:
+        if not isinstance(x, jax.Array) or isinstance(x, Tracer) or x.size > SMALL:
+            return jnp.zeros_like(x)
+        return jax.device_put(np.zeros(x.shape, x.dtype), x.sharding if x.committed else None)
+
+    return jax.tree.map(zeros, tree)
 
 
 def scale_by_rate(lr: Any) -> optax.GradientTransformation:

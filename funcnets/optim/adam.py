@@ -17,6 +17,7 @@ from funcnets.optim._parts import (
     refuse_flags,
     require,
     scale_by_rate,
+    zeros_like,
 )
 from funcnets.optim._rules import correction, each
 from funcnets.optim.optimizer import Optimizer
@@ -43,8 +44,9 @@ def scale_by_torch_adam(
     """
 
     def init(params: Any) -> AdamState:
-        zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
-        return AdamState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros() if amsgrad else ())
+        first, second = zeros_like(params), zeros_like(params)
+        most = zeros_like(params) if amsgrad else ()
+        return AdamState(jnp.zeros((), jnp.int32), first, second, most)
 
     def moments(g: Any, m: Any, v: Any) -> tuple[Any, ...]:
         b1, b2 = number(beta1, g.dtype), number(beta2, g.dtype)

@@ -12,7 +12,7 @@ import optax
 
 from funcnets._args import describe
 from funcnets.errors import ArgumentError, DTypeError
-from funcnets.optim._parts import decay_by, number, scale_by_rate, wide
+from funcnets.optim._parts import decay_by, number, scale_by_rate, wide, zeros_like
 from funcnets.optim.optimizer import Optimizer
 
 __all__ = ["Muon", "muon_tx"]
@@ -75,7 +75,7 @@ def scale_by_torch_muon(
     ratio = _RATIOS[adjust_lr_fn]
 
     def init(params: Any) -> MuonState:
-        return MuonState(jax.tree.map(jnp.zeros_like, params))
+        return MuonState(zeros_like(params))
 
     def mix(old: jax.Array, new: jax.Array, weight: Any) -> jax.Array:
         return (old + weight * (new - old)).astype(old.dtype)

@@ -17,6 +17,7 @@ from funcnets.optim._parts import (
     refuse_flags,
     require,
     scale_by_rate,
+    zeros_like,
 )
 from funcnets.optim.optimizer import Optimizer
 
@@ -34,7 +35,7 @@ def torch_momentum(momentum: Any, dampening: Any, nesterov: bool) -> optax.Gradi
     """Momentum whose new gradients count ``1 - dampening``, but for the first, which counts whole."""
 
     def init(params: Any) -> SGDState:
-        return SGDState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, params))
+        return SGDState(jnp.zeros((), bool), zeros_like(params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SGDState]:
         share = jnp.where(state.started, 1.0 - dampening, 1.0) if in_use(dampening) else None
