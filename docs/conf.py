@@ -57,6 +57,9 @@ nitpick_ignore_regex = [
     ("py:class", r"funcnets\..*\.([A-Z]|Function)"),  # type variables
 ]
 
+# An annotation ``type`` is the built-in one, although some of our tuples have a field of this name.
+suppress_warnings = ["ref.python"]
+
 # --- HTML -------------------------------------------------------------------------------------
 html_theme = "furo"
 html_title = "funcnets"

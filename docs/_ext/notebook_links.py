@@ -23,9 +23,13 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
 
         def mend(link: re.Match[str]) -> str:
             target = link[2].split("#")[0].removesuffix(".md").removesuffix(".ipynb")
-            return link[0] if target in pages else link[1]
+            # From the top of the documents: the link to the folder would be followed first.
+            return f"[{link[1]}](/{link[2]})" if target in pages else link[1]
 
-        source[0] = re.sub(r"\[([^\]\n]*)\]\(\.\./([^)\n]*)\)", mend, text)
+        text = re.sub(r"\[([^\]\n]*)\]\(\.\./([^)\n]*)\)", mend, text)
+        # MyST follows the link to the folder and does not find the page there; Sphinx' own role does not.
+        page = r"\[([^\]\n`]*)\]\((\d\d_\w+)\.ipynb\)"
+        source[0] = re.sub(page, r"{doc}`\1 </notebooks/\2>`", text)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
