@@ -26,6 +26,7 @@ QUESTIONS = {
     "depth": "Many equal blocks: nn.Stack",
     "initialisation": "The first values of a transformer",
     "memory": "What fn.checkpoint saves",
+    "summary": "Summaries of large models",
     "lowering": "The forms of an operation on a CPU",
     "gpu": "On a GPU",
 }

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.lowering FAMILY [ROUNDS]``: the ratios that a table of lowerings was made from."""
+"""``python -m benchmarks.lowering [ROUNDS] [FAMILY ...]``: the ratios that the tables of forms were made from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ FAMILIES = sorted(
 )
 
 
-def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0] not in FAMILIES:
-        sys.exit(f"usage: python -m benchmarks.lowering FAMILY [ROUNDS]; families: {FAMILIES}")
+def main(rounds: int, families: list[str]) -> None:
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        sys.exit(f"no family {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
     print(harness.machine(), flush=True)
-    importlib.import_module(f"benchmarks.lowering.{arguments[0]}").main(*map(int, arguments[1:2]))
+    for name in families or FAMILIES:
+        print(f"\n{name}", flush=True)
+        importlib.import_module(f"benchmarks.lowering.{name}").main(rounds)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*harness.arguments(7))

@@ -96,9 +96,8 @@ def _compiled(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             try:
                 return _apply(function, args, kwargs, arrays)
             finally:
-                if (
-                    caught
-                ):  # whatever else: it is said again when the function runs as it is written
+                if caught:
+                    # Whatever else: it is said again when the function runs as it is written.
                     raise _Warned
 
     body.__name__ = body.__qualname__ = function.__name__

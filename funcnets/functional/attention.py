@@ -162,9 +162,8 @@ def attend(
         scores = jnp.where(mask, scores, -jnp.inf)
     elif mask is not None:
         scores = scores + mask.astype(acc)
-    if (
-        normalise is None
-    ):  # only a mask leaves a query without keys, and XLA's code is faster if none is
+    if normalise is None:
+        # Only a mask leaves a query without keys, and XLA's code is faster if none is.
         normalise = functools.partial(_softmax, empty_rows=mask is not None or 0 in scores.shape)
     weights = normalise(scores)
     if dropout_p > 0:

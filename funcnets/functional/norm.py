@@ -314,9 +314,8 @@ def normalise(
 
     The parameters' axes are laid along those of ``x`` from the second on.
     """
-    if (
-        x.size == 0
-    ):  # There are no statistics, and the parameters must not meet what stands for them.
+    if x.size == 0:
+        # There are no statistics, and the parameters must not meet what stands for them.
         return affine(x, weight, bias, axis=1, dtype=x.dtype), *moments(x, axes)
     wide = widen(x)
     weight, bias = (None if p is None else along(p, wide, 1) for p in (weight, bias))
