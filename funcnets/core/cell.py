@@ -252,6 +252,8 @@ class Cell(ArrayLike, CellText):
 
     def lend(self) -> jax.Array:
         """The value, handed to somebody who may keep it: its memory must not be reused."""
+        if self._lent and self._value is not None:
+            return self._value
         if self._value is None:
             materialise([self])
         if not self._lent:

@@ -31,6 +31,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core.keys import name_hash
 from funcnets.core.rows import put_row, rows_of, with_rows
+from funcnets.core.version import Version
 from funcnets.errors import ModeError, RngError, StateLeakError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Frame:
         #: Every module and optimizer whose structure or mode the call depended on.
         self.used: dict[Any, None] = {} if parent is None else parent.used
         self._trees: list[Module] = [] if parent is None else parent._trees
-        self._paths: dict[Module, str] = {} if parent is None else parent._paths
+        self._paths: dict[int, str] = {} if parent is None else parent._paths  # by id
         self._counts: dict[str, int] = {}
         self._rng = rng
         self._key: jax.Array | None = None
@@ -157,13 +158,15 @@ class Frame:
 
     def enter(self, module: Module) -> None:
         """Note the paths of a module tree, when a module that no known tree holds is called."""
-        if module in self._paths:
+        if id(module) in self._paths:
+            return
+        self._trees.append(module)
+        if len(self._trees) == 1:
+            self._paths.update(_paths_below(module))
             return
         # A second tree in one call (a teacher and a student, say) has its number as a prefix.
-        prefix = str(len(self._trees)) if self._trees else ""
-        self._trees.append(module)
-        for name, child in module._walk(prefix):
-            self._paths.setdefault(child, name)
+        for name, child in module._walk(str(len(self._trees) - 1)):
+            self._paths.setdefault(id(child), name)
 
     @property
     def trees(self) -> list[Module]:
@@ -172,7 +175,7 @@ class Frame:
 
     def path(self, module: Module) -> str:
         """Where ``module`` stands in the tree that was called, ``""`` for its root."""
-        return self._paths.get(module, "")
+        return self._paths.get(id(module), "")
 
     # --- mode ---
 
@@ -296,19 +299,41 @@ class NeedsKey(BaseException):
         self.what = what
 
 
+#: A root, the version of all structures, and the paths below the root: those of the last call, which are
+#: most often those of the next. By id, so that nothing is kept alive; an id that is used anew is the id
+#: of a module that was made since, and has changed the version.
+_last: tuple[int, int, dict[int, str]] = (0, -1, {})
+
+
+def _paths_below(root: Module) -> dict[int, str]:
+    global _last
+    known, version, paths = _last
+    if known != id(root) or version != Version.structure:
+        version = Version.structure
+        paths = {id(child): name for name, child in root._walk()}
+        _last = id(root), version, paths
+    return paths
+
+
 def current() -> Frame | None:
     """The innermost frame, or None outside of any call."""
     return _current.get()
 
 
-@contextmanager
-def running(frame: Frame) -> Iterator[Frame]:
+class running:
     """Make ``frame`` the current one."""
-    token = _current.set(frame)
-    try:
-        yield frame
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_frame", "_token")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> Frame:
+        self._token = _current.set(self._frame)
+        return self._frame
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 @contextmanager

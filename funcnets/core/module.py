@@ -8,7 +8,7 @@ in ``core/state_dict.py``, hooks are in ``core/hooks.py``, text is in ``core/pri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -35,6 +35,8 @@ from funcnets.errors import (
 )
 
 __all__ = ["Module"]
+
+_NONE: Mapping[str, Any] = {}
 
 
 class Module(Tree, Hooks, StateDict, ModuleText):
@@ -151,14 +153,16 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        for home in ("_parameters", "_buffers"):
-            cells = state.get(home)
-            if cells is not None and name in cells:
-                cell, frame = cells[name], frames.current()
-                if frame is None or cell is None:
-                    return cell
-                frame.used[self] = None
-                return frame.read(cell)
+        # Written out, since every forward comes by here for each of its cells.
+        cells = state.get("_parameters", _NONE)
+        if name not in cells:
+            cells = state.get("_buffers", _NONE)
+        if name in cells:
+            cell, frame = cells[name], frames._current.get()
+            if frame is None or cell is None:
+                return cell
+            frame.used[self] = None
+            return frame.read(cell)
         if name in state.get("_modules", ()):
             if (frame := frames.current()) is not None:
                 frame.used[self] = None
@@ -469,13 +473,15 @@ class rooted_frame:
     Nothing is written when the call fails.
     """
 
+    __slots__ = ("frame", "running")
+
     def __enter__(self) -> Frame:
         self.frame = Frame(own_value, rng=stream_key, rooted=True)
-        self._running = running(self.frame)
-        return self._running.__enter__()
+        self.running = running(self.frame)
+        return self.running.__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._running.__exit__(kind, error, trace)
+        self.running.__exit__()
         if kind is None:
             for cell, value in self.frame.written.items():
                 refuse_tracer(value, "a write to the state of a module")

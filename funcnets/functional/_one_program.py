@@ -32,6 +32,9 @@ LIMIT = 64
 #: What stands for an array in the key of a program.
 _ARRAY: Any = object()
 
+#: The types of arrays that were met, tracers apart; looking a type up is quicker than asking what it is.
+_plain: set[type] = set()
+
 with eval_context():
     _CLEAN = get_opaque_trace_state()
 
@@ -58,13 +61,19 @@ def one_program(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         arrays: list[Any] = []
+        parts: list[Any] = []
         try:
-            key = (
-                *(_key(value, arrays) for value in args),
-                *((name, _key(value, arrays)) for name, value in kwargs.items()),
-            )
+            for value in args:
+                if type(value) in _plain:
+                    arrays.append(value)
+                    parts.append(_ARRAY)
+                else:
+                    parts.append(_key(value, arrays))
+            for name, value in kwargs.items():
+                parts.append((name, _key(value, arrays)))
         except _Unfit:
             return function(*args, **kwargs)
+        key = tuple(parts)
         if not arrays or not _runs_at_once(arrays):
             return function(*args, **kwargs)
         if key not in programs and len(programs) < LIMIT:
@@ -118,6 +127,8 @@ def _key(value: Any, arrays: list[Any]) -> Any:
     if kind is float:
         return kind, value.hex()  # 0.0 and -0.0, likewise
     if isinstance(value, jax.Array):
+        if not isinstance(value, Tracer):
+            _plain.add(kind)
         arrays.append(value)
         return _ARRAY
     if hasattr(kind, "__jax_array__"):  # a parameter, say
