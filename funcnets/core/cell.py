@@ -99,6 +99,7 @@ class Cell(ArrayLike, CellText):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_bunch",
         "_dtype",
         "_lent",
         "_pack",
@@ -133,6 +134,7 @@ class Cell(ArrayLike, CellText):
         self._value: jax.Array | None = None
         self._pack: Pack | None = None
         self._lent = False
+        self._bunch = 0  # of cells that are packed together (core/pack.py)
         self._replaced = False  # whether some compiled program replaces its value
         self._ticket = NO_TICKET
         if isinstance(shape_or_array, Cell):
@@ -331,7 +333,7 @@ class Cell(ArrayLike, CellText):
         names = [
             s for c in type(self).__mro__ for s in getattr(c, "__slots__", ()) if s[:2] != "__"
         ]
-        slots = {n: getattr(self, n) for n in names} | {"_value": value, "_pack": None}
+        slots = {n: getattr(self, n) for n in names} | {"_value": value, "_pack": None, "_bunch": 0}
         # A copy of a row stands for itself.
         own = {k: v for k, v in self.__dict__.items() if k not in ("whole", "row")}
         return {"slots": slots, "dict": own}

@@ -10,8 +10,9 @@ the pack; whoever sets its value takes it out, and the next step packs it again.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,12 +24,16 @@ from funcnets.core.version import Version, step_lock
 if TYPE_CHECKING:
     from funcnets.core.cell import Cell
 
-__all__ = ["Pack", "grouped", "pack_of", "same", "seen", "value_of"]
+__all__ = ["Pack", "bunch", "grouped", "pack_of", "same", "seen", "value_of"]
 
 #: Elements of the largest array that is packed; for larger ones the work outweighs the boundary.
 SMALL = 1 << 14
 #: Fewer arrays than this are left as they are.
 FEW = 4
+#: So many parameters are in one pack, as a rule.
+USUAL = 24
+#: And so many where the shapes repeat.
+PERIODS = range(16, 49)
 
 
 class Pack:
@@ -129,8 +134,66 @@ def seen(cell: Cell, look: Callable[[jax.Array], Any]) -> Any:
         return look(value[row[0]] if row else value)
 
 
-def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells to pack together, all of which have a value: small, of one dtype, on one device."""
+def bunch(cells: Iterable[Cell]) -> None:
+    """Let small parameters that are updated together be packed together, with what goes along with them.
+
+    An optimizer joins the same ones in its update as are in one pack, or else XLA has to sort their numbers.
+
+    Args:
+        cells: parameters, in the order of the update.
+    """
+    for part in _parted([c for c in cells if c.settled and 0 < math.prod(c.shape) <= SMALL]):
+        for cell in part:
+            cell._bunch = id(part[0])
+
+
+def _parted(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    """Parts of moderate length and, where the shapes repeat, of the same shapes in the same order.
+
+    XLA compiles equal loops once, but a loop over a piece of a pack is another one for each place of the
+    piece. So equal layers are to have their parameters at equal places of equal packs. With all in one pack the
+    step of 48 small layers took 3.3 s to compile, with parts 1.0 s, and without any packs as long.
+    """
+    shapes = [cell.shape for cell in cells]
+
+    def repeated(start: int, length: int) -> int:
+        stop = start + length
+        while shapes[stop : stop + length] == shapes[start : start + length]:
+            stop += length
+        return stop - start - length
+
+    ends = [0]
+
+    def go_to(stop: int, length: int) -> None:
+        count = -(-(stop - ends[-1]) // length)
+        begin = ends[-1]
+        ends.extend(begin + (stop - begin) * (i + 1) // count for i in range(count))
+
+    start = 0
+    while start < len(shapes):
+        saved, length = max(
+            ((repeated(start, n), -n) for n in PERIODS if start + 2 * n <= len(shapes)),
+            default=(0, 0),
+        )
+        if not saved:
+            start += 1
+            continue
+        go_to(start, USUAL)
+        start += saved - length
+        go_to(start, -length)
+    go_to(len(shapes), USUAL)
+    return [cells[a:b] for a, b in itertools.pairwise(ends)]
+
+
+def grouped(
+    cells: Sequence[Cell], bunches: Mapping[Cell, int] | None = None
+) -> list[Sequence[Cell]]:
+    """The cells to pack together, all of which have a value: small, of one dtype, on one device.
+
+    Args:
+        cells: the cells.
+        bunches: which of them belong together, if not those that do now.
+    """
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
         if not jnp.issubdtype(cell.dtype, jnp.inexact) or not 0 < math.prod(cell.shape) <= SMALL:
@@ -141,8 +204,14 @@ def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
         value: Any = holder._value
         if len(value.sharding.device_set) == 1 and value.is_fully_addressable:
             place = (value.sharding, True) if value.committed else (None, False)
-            groups.setdefault((cell.dtype, place), []).append(cell)
-    return [group for group in groups.values() if len(group) >= FEW]
+            bunched = cell._bunch if bunches is None else bunches[cell]
+            groups.setdefault((cell.dtype, place, bunched), []).append(cell)
+    parts = [
+        part
+        for (*_, bunched), group in groups.items()
+        for part in ([group] if bunched else _parted(group))
+    ]
+    return [part for part in parts if len(part) >= FEW]
 
 
 def same(cells: Sequence[Cell], others: Sequence[Cell]) -> bool:
@@ -150,7 +219,7 @@ def same(cells: Sequence[Cell], others: Sequence[Cell]) -> bool:
     return list(map(id, cells)) == list(map(id, others))
 
 
-def pack_of(cells: list[Cell]) -> Pack:
+def pack_of(cells: Sequence[Cell]) -> Pack:
     """The pack that these cells are in together, or a new one."""
     present = cells[0]._pack
     return present if present is not None and same(present.cells, cells) else Pack(cells)

@@ -83,6 +83,8 @@ class Program:
         self.output = _Output()
         self.kept = [c for c in dict.fromkeys(cells) if c not in self.donated_set]
         self.lent = -1
+        #: Which cells were to be packed together at first: another answer would be another program.
+        self.bunches: dict[Cell, int] = {}
         self._hold([])
 
     def _hold(self, packs: list[Pack]) -> None:
@@ -230,7 +232,8 @@ class Program:
     def _prepare(self) -> None:
         """Give every cell a value, and to those that will be donated one that nobody else holds."""
         materialise(c for c in self.donated if c._value is None and c._pack is None)
-        groups = grouped([cell for cell in self.donated if cell not in self.unpackable])
+        self.bunches = self.bunches or {cell: cell._bunch for cell in self.donated}
+        groups = grouped([c for c in self.donated if c not in self.unpackable], self.bunches)
         # Two programs that replace the same cells share their pack.
         packs = [pack_of(group) for group in groups]
         if len(packs) != len(self.packs) or not all(

@@ -11,7 +11,7 @@ import optax
 from jax.tree_util import DictKey, GetAttrKey
 
 from funcnets.core.cell import Buffer, Cell, Parameter, materialise
-from funcnets.core.pack import value_of
+from funcnets.core.pack import bunch, value_of
 from funcnets.core.state_dict import store
 from funcnets.init import Initializer
 
@@ -58,6 +58,7 @@ class Memory:
 
     def __init__(self, cells: Sequence[Parameter]) -> None:
         self.cells = list(cells)
+        bunch(self.cells)
         self.started = False
         #: Loaded values that the present options have no use for, by field and place.
         self.spare: dict[tuple[str, int | None], jax.Array] = {}
@@ -98,7 +99,9 @@ class Memory:
             if known is None:
                 known = _cell_for(leaf)
                 fresh.append(i)
-            slots.append(Slot(*key, leaf, known))
+            slots.append(slot := Slot(*key, leaf, known))
+            owner = self._owner(slot)
+            known._bunch = 0 if owner is None else owner._bunch
         begin = self._beginning(tx, fresh)
         for i in fresh:
             slot, buffer = slots[i], slots[i].buffer
