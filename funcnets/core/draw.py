@@ -3,9 +3,8 @@
 A model of a hundred parameters has few kinds of them. Compiling a kernel for each parameter is what
 makes initialisation slow, so values are drawn together:
 
-* with concrete Threefry keys (the usual case) the random bits are computed in NumPy, in blocks that
-  fit the processor's cache, on all cores. A uniform draw needs no compilation at all; a normal one
-  sends its blocks through one small compiled kernel, the same for every shape.
+* with concrete Threefry keys (the usual case) ``core/fill.py`` writes them into the memory of their
+  arrays, so that hardly more is needed than the values take;
 * under a trace, one loop draws all uniform ones, block after block, and another all normal ones.
 
 Either way the bits are those of calling each initializer alone with its own key, because element ``i``
@@ -14,28 +13,27 @@ of a Threefry draw depends only on the key and on ``i``; tests hold that.
 
 from __future__ import annotations
 
-import concurrent.futures
+import ctypes
 import functools
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
+from jax.core import eval_context
 
-from funcnets.core.keys import threefry2x32
+from funcnets.core.fill import Job, fill, row
 from funcnets.errors import ArgumentError
-from funcnets.init import Constant, draw_dtype, finish, is_affine, rounded
+from funcnets.init import Constant, draw_dtype, is_affine
 
 Spec = tuple[Any, tuple[int, ...], Any]  # initializer, shape, dtype
 
-#: Elements drawn at a time: what a core's cache holds.
-BLOCK = 1 << 15
 #: Arrays of more elements are drawn each on its own under a trace: that draw can be partitioned.
 LARGE = 1 << 24
+#: Dtypes that lie in a CPU's memory as NumPy has them.
+_WRITABLE = [jnp.dtype(name) for name in ("float32", "bfloat16", "float16")]
 
 
 def draw(specs: Sequence[Spec], keys: np.ndarray | jax.Array) -> list[jax.Array]:
@@ -54,23 +52,61 @@ def draw(specs: Sequence[Spec], keys: np.ndarray | jax.Array) -> list[jax.Array]
 
 
 def _draw_concrete(specs: Sequence[Spec], keys: np.ndarray) -> list[jax.Array]:
-    values: list[Any] = [None] * len(specs)
-    on_host = []
+    constant = [i for i, spec in enumerate(specs) if isinstance(spec[0], Constant)]
+    drawn = [
+        i
+        for i, (rule, _, dtype) in enumerate(specs)
+        if is_affine(rule) and draw_dtype(dtype) == jnp.float32
+    ]
+    with eval_context():  # a concrete key may be used within a trace
+        filled = [
+            _equal_rows(shape, dtype, rule.value) for rule, shape, dtype in _of(specs, constant)
+        ]
+        values = dict(zip(constant, jax.device_put(filled), strict=True))
+        values |= zip(drawn, _draw_on_host(_of(specs, drawn), keys[drawn]), strict=True)
     for i, (rule, shape, dtype) in enumerate(specs):
-        if isinstance(rule, Constant):
-            values[i] = np.full(shape, rule.value, dtype)
-        elif is_affine(rule) and draw_dtype(dtype) == jnp.float32:
-            base, scale, shift = rule.affine(shape)
-            drawn = _standard(base, keys[i], math.prod(shape)).reshape(shape)
-            values[i] = finish(drawn, scale, shift).astype(dtype)
-        else:
+        if i not in values:
             key = jax.random.wrap_key_data(keys[i], impl="threefry2x32") if rule.needs_key else None
             values[i] = _one(rule, key, shape, dtype)
-            continue
-        on_host.append(i)
-    for i, array in zip(on_host, jax.device_put([values[i] for i in on_host]), strict=True):
-        values[i] = array
-    return values
+    return [values[i] for i in range(len(specs))]
+
+
+def _of(specs: Sequence[Spec], places: Sequence[int]) -> list[Spec]:
+    return [specs[i] for i in places]
+
+
+def _draw_on_host(specs: Sequence[Spec], keys: np.ndarray) -> list[jax.Array]:
+    """The values of affine rules that are computed in float32."""
+
+    def draw_into(memory: Sequence[np.ndarray]) -> None:
+        rules = [rule.affine(shape) for rule, shape, _ in specs]
+        fill([Job(*job[:2], *job[2]) for job in zip(memory, keys, rules, strict=True)])
+
+    (device,) = jax.device_put(np.float32(0)).devices()  # wherever new arrays go
+    if device.platform == "cpu" and all(jnp.dtype(dtype) in _WRITABLE for _, _, dtype in specs):
+        # Arrays that the backend copied out of equal rows: unlike memory that it borrows from NumPy, a
+        # step that they are donated to can take them over. They are written before anybody sees them.
+        # (Of a single row it may borrow the memory, which is then as much our own.)
+        arrays = jax.device_put([_equal_rows(shape, dtype, 0) for _, shape, dtype in specs])
+        jax.block_until_ready(arrays)
+        draw_into([_memory(array) for array in arrays])
+        return arrays
+    hosts = [np.empty(shape, dtype) for _, shape, dtype in specs]
+    draw_into([host.reshape(-1) for host in hosts])
+    return jax.device_put(hosts)
+
+
+def _equal_rows(shape: tuple[int, ...], dtype: Any, value: Any) -> np.ndarray:
+    """An array of one value, of which one row alone takes memory."""
+    return np.broadcast_to(np.full(shape[1:], value, dtype), shape)
+
+
+def _memory(array: jax.Array) -> np.ndarray:
+    """The memory of an array on the CPU, flat and writable."""
+    if not array.size:
+        return np.empty(0, array.dtype)
+    start = (ctypes.c_char * array.nbytes).from_address(array.unsafe_buffer_pointer())
+    return np.frombuffer(memoryview(start), array.dtype)
 
 
 def _one(rule: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -81,59 +117,6 @@ def _one(rule: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             f"the initializer {rule} gave shape {value.shape} for a cell of shape {shape}"
         )
     return value if value.dtype == dtype else value.astype(dtype)
-
-
-def _standard(base: str, key: np.ndarray, size: int) -> np.ndarray:
-    """``standard_draw(base, key, (size,), float32)`` of ``funcnets.init``, from a raw key."""
-    out = np.empty(size, np.float32)
-
-    def fill(start: int) -> None:
-        stop = min(start + BLOCK, size)
-        index = np.arange(start, stop, dtype=np.uint64)
-        high, low = (index >> np.uint64(32)).astype(np.uint32), index.astype(np.uint32)
-        x0, x1 = threefry2x32(key, high, low)
-        unit = _unit(x0 ^ x1, np)
-        if base == "normal":
-            short = len(unit)
-            unit = _normal_kernel()(np.pad(unit, (0, BLOCK - short)))[:short]
-        else:
-            unit = _finish_draw(base, unit)
-        out[start:stop] = unit
-
-    starts = range(0, size, BLOCK)
-    if len(starts) > 1:
-        list(_threads().map(fill, starts))
-    elif size:
-        fill(0)
-    return out
-
-
-@functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    """NumPy lets go of the interpreter while it computes, so threads do run side by side."""
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="funcnets-draw")
-
-
-def _unit(bits: Any, numpy: Any) -> Any:
-    """[0, 1) out of 32 random bits: 23 of them as the mantissa of a number in [1, 2), minus 1."""
-    mantissa = (bits >> np.uint32(9)) | np.uint32(0x3F800000)
-    if numpy is np:
-        return mantissa.view(np.float32) - np.float32(1)
-    return jax.lax.bitcast_convert_type(mantissa, jnp.float32) - np.float32(1)
-
-
-def _finish_draw(base: str, unit: Any) -> Any:
-    """What ``jax.random`` makes of its draw on [0, 1): uniform on [-1, 1), or standard normal."""
-    if base == "uniform":
-        return unit * np.float32(2) - np.float32(1)
-    low_end = np.nextafter(np.float32(-1), np.float32(0))
-    uniform = jnp.maximum(low_end, unit * (np.float32(1) - low_end) + low_end)
-    return rounded(np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform))
-
-
-@functools.cache
-def _normal_kernel() -> Any:
-    return jax.jit(functools.partial(_finish_draw, "normal"))
 
 
 def _draw_traced(specs: Sequence[Spec], keys: jax.Array) -> list[jax.Array]:
@@ -189,12 +172,9 @@ def _draw_blocks(base: str, specs: Sequence[Spec], keys: jax.Array) -> list[jax.
     affine = [rule.affine(shape)[1:] for rule, shape, _ in specs]
     scale, shift = np.array(affine, np.float32).T
 
-    def one_block(row: Any) -> jax.Array:
-        key, start, scale, shift = row
-        low = start + jnp.arange(block, dtype=jnp.uint32)
-        bits = threefry_2x32(key, jnp.concatenate([jnp.zeros_like(low), low]))
-        drawn = _finish_draw(base, _unit(bits[:block] ^ bits[block:], jnp)) * scale
-        return jnp.where(shift == 0, drawn, rounded(drawn) + shift)
+    def one_block(columns: Any) -> jax.Array:
+        key, start, scale, shift = columns
+        return row(base, block, key, np.uint32(0), start, scale, shift)
 
     data = jax.random.key_data(keys)[owner]
     flat = jax.lax.map(one_block, (data, start, scale[owner], shift[owner])).ravel()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,26 +36,39 @@ def name_hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
 
 
-def threefry2x32(
-    keys: np.ndarray, high: np.ndarray, low: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Threefry-2x32 (Salmon et al., 2011) in NumPy, bit for bit as ``jax.random`` computes it."""
+def threefry2x32(keys: Any, x0: Any, x1: Any, spare: np.ndarray | None = None) -> tuple[Any, Any]:
+    """Threefry-2x32 (Salmon et al., 2011), bit for bit as ``jax.random`` computes it.
+
+    Args:
+        keys: ``uint32[..., 2]``, of NumPy or of JAX, as all arguments.
+        x0: the counter's high words. NumPy arrays are overwritten by the results.
+        x1: its low words, likewise.
+        spare: memory of the same size to work in, for NumPy.
+
+    Returns:
+        Two words for each counter.
+    """
     k0, k1 = keys[..., 0], keys[..., 1]
     schedule = (k0, k1, k0 ^ k1 ^ np.uint32(0x1BD11BDA))
-    x0, x1 = high + k0, low + k1
+    x0 += k0
+    x1 += k1
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
-            x0 = x0 + x1
-            x1 = (x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))
-            x1 = x1 ^ x0
-        x0 = x0 + schedule[(block + 1) % 3]
-        x1 = x1 + schedule[(block + 2) % 3] + np.uint32(block + 1)
+            x0 += x1
+            right = np.uint32(32 - rotation)
+            over = x1 >> right if spare is None else np.right_shift(x1, right, out=spare)
+            x1 <<= np.uint32(rotation)
+            x1 |= over
+            x1 ^= x0
+        x0 += schedule[(block + 1) % 3]
+        x1 += schedule[(block + 2) % 3]
+        x1 += np.uint32(block + 1)
     return x0, x1
 
 
 def fold_on_host(keys: np.ndarray, data: np.ndarray) -> np.ndarray:
     """``jax.random.fold_in`` for an array of raw keys ``(n, 2)`` and of words ``(n,)``."""
-    x0, x1 = threefry2x32(keys, np.zeros_like(data), data)
+    x0, x1 = threefry2x32(keys, np.zeros_like(data), data.copy())
     return np.stack([x0, x1], axis=-1)
 
 

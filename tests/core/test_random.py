@@ -9,7 +9,8 @@ import pytest
 
 import funcnets as fn
 from funcnets import init, nn
-from funcnets.core.draw import BLOCK, draw
+from funcnets.core.draw import draw
+from funcnets.core.fill import BLOCK
 from funcnets.core.keys import fold_on_host, name_hash, path_keys, threefry2x32, ticket_keys
 from tests.core.toys import Affine, Chain, Counter, Noise, tree_equal
 
