@@ -89,13 +89,14 @@ def draw(
 
     The model is called abstractly, as ``fn.eval_shape`` does it: nothing is computed, and parameters that have no
     value get none. The boxes are the modules that this call calls, and the functions that it applies between them,
-    from left to right in the order of the calls; the lines are the arrays, with their shapes. Where an array skips
-    boxes its line goes below them. What is repeated is drawn once, with its number.
+    from left to right in the order of the calls; the lines are the arrays, with their shapes. Branches that meet in
+    one box stand above one another. Where an array skips boxes its line goes below them. What is repeated is drawn
+    once, with its number.
 
     Args:
         model: the module to draw.
-        *inputs: its arguments: arrays, ``jax.ShapeDtypeStruct``, or tuples of ints, which are shapes of float32
-            arrays. They may be left out if the first layer is ``Linear``.
+        *inputs: its arguments: arrays, ``jax.ShapeDtypeStruct``, tuples of ints, which are shapes of float32
+            arrays, or trees of these. They may be left out if the first layer is ``Linear``.
         depth: how many levels of modules are opened; 1 shows the children of the model as boxes. None opens all.
         style: ``"neurons"``, ``"blocks"``, or ``"auto"``: neurons where the model is a chain of at most 8 ``Linear``
             with activations between them.
