@@ -13,7 +13,7 @@ from funcnets.core.cell import Cell, is_shape
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, DTypeError
 
-__all__ = ["OTHER_DTYPES", "as_inputs", "refuse_no_module", "shapes_are_floats"]
+__all__ = ["OTHER_DTYPES", "as_inputs", "module_of", "shapes_are_floats"]
 
 OTHER_DTYPES = "pass an array, or jax.ShapeDtypeStruct(shape, dtype), for another dtype"
 
@@ -67,7 +67,9 @@ def shapes_are_floats(remedy: str) -> Iterator[None]:
         raise
 
 
-def refuse_no_module(model: Any, what: str) -> None:
-    """Refuse what is not a module."""
-    if not isinstance(model, Module):
-        raise DTypeError(f"{what} takes a Module, but got {describe(model)}")
+def module_of(model: Any, what: str, kinds: str = "a Module") -> Module:
+    """The module that is looked at: ``model``, or that of which it is the compiled call (``fn.jit(model)``)."""
+    inner = model if isinstance(model, Module) else getattr(model, "__wrapped__", None)
+    if not isinstance(inner, Module):
+        raise DTypeError(f"{what} takes {kinds}, but got {describe(model)}")
+    return inner

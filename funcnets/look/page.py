@@ -19,7 +19,7 @@ from funcnets.core.pack import seen
 from funcnets.look.arrays import bars, glance, placement_text
 from funcnets.look.calls import record
 from funcnets.look.graph import count, hyper, shape_text
-from funcnets.look.inputs import OTHER_DTYPES, as_inputs, refuse_no_module, shapes_are_floats
+from funcnets.look.inputs import OTHER_DTYPES, as_inputs, module_of, shapes_are_floats
 from funcnets.look.style import STYLE
 from funcnets.look.theme import escape, family_of
 from funcnets.nn import Stack
@@ -87,7 +87,7 @@ def view(
         >>> "8×6×24×24" in shown.html, shown
         (True, View of 3 modules)
     """
-    refuse_no_module(model, "view")
+    model = module_of(model, "view")
     positive("depth", depth, minimum=0)
     shapes: dict[str, str] = {}
     with unsettled_again(model):

@@ -17,7 +17,7 @@ from funcnets.io.atomic import replacing
 from funcnets.look.blocks import draw_blocks
 from funcnets.look.calls import record
 from funcnets.look.graph import graph_of, input_names
-from funcnets.look.inputs import OTHER_DTYPES, as_inputs, refuse_no_module, shapes_are_floats
+from funcnets.look.inputs import OTHER_DTYPES, as_inputs, module_of, shapes_are_floats
 from funcnets.look.neurons import columns_of, draw_neurons
 from funcnets.nn import Linear
 
@@ -122,7 +122,7 @@ def draw(
         >>> "8×6×24×24" in picture.svg
         True
     """
-    refuse_no_module(model, "draw")
+    model = module_of(model, "draw")
     choice("style", style, ("auto", "neurons", "blocks"))
     if depth is not None:
         positive("depth", depth)

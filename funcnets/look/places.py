@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from funcnets.look.graph import Group, Node
@@ -84,14 +83,6 @@ class Strip:
     fork: Fork | None = None
     lanes: dict[tuple[int, Edge], int] = field(default_factory=dict)
     depth: dict[int, int] = field(default_factory=dict)  # lanes below, by row
-
-    def places(self) -> Iterator[Place]:
-        for item in self.items:
-            if isinstance(item, Place):
-                yield item
-            else:
-                for branch in item.branches:
-                    yield from branch.places()
 
 
 def size_of(node: Node, name: str) -> tuple[float, float]:

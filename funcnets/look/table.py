@@ -17,7 +17,7 @@ from funcnets.core.module import Module
 from funcnets.core.watch import call, note, trace_abstractly
 from funcnets.errors import ArgumentError
 from funcnets.look.flops import Cost, costs, scope
-from funcnets.look.inputs import as_inputs, refuse_no_module, shapes_are_floats
+from funcnets.look.inputs import as_inputs, module_of, shapes_are_floats
 from funcnets.look.table_text import COLUMNS, as_html, as_rich, as_text
 
 __all__ = ["Call", "Row", "Summary", "Totals", "summary"]
@@ -281,7 +281,7 @@ def summary(
     References:
         torchinfo.summary
     """
-    refuse_no_module(model, "summary")
+    model = module_of(model, "summary")
     unknown = [c for c in columns if c not in COLUMNS]
     if unknown or isinstance(columns, str):
         raise ArgumentError(

@@ -231,3 +231,15 @@ def test_lazy_modules_stay_lazy_and_trees_of_shapes_are_inputs():
     with pytest.raises(fn.errors.DTypeError) as caught:
         fn.draw(nn.Embedding(9, 4), (2, 3))
     assert "a shape stands for a float32 array" in caught.value.__notes__[-1]
+
+
+def test_the_compiled_call_of_a_model_is_looked_at_as_the_model():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    compiled, x = fn.jit(model), jnp.ones((1, 2))
+    assert fn.draw(compiled, x).svg == fn.draw(model, x).svg
+    assert str(fn.summary(compiled, x)) == str(fn.summary(model, x))
+    assert fn.look.view(compiled, x).html == fn.look.view(model, x).html
+    assert list(fn.capture(compiled, x)[1]) == ["0", "1"]
+    assert fn.find_nan(compiled, x * jnp.nan).path == "0"
+    with pytest.raises(fn.errors.DTypeError, match="capture takes a Module"):
+        fn.capture(fn.jit(lambda x: x), x)
