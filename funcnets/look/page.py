@@ -410,4 +410,6 @@ def _history(history: Any) -> str:
 def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{float(value):.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{float(value):,.0f}" if 1e4 <= abs(float(value)) < 1e9 else f"{float(value):.4g}"
