@@ -22,7 +22,7 @@ from funcnets.core import frame as frames
 from funcnets.core.cell import Cell, Stateful, materialise
 from funcnets.core.convert import as_array, refuse_tracer
 from funcnets.core.draw import draw
-from funcnets.core.frame import Frame, running
+from funcnets.core.frame import OWN, Frame, running
 from funcnets.core.keys import check_key, path_keys
 from funcnets.core.module import Module
 from funcnets.core.rows import stack_rows
@@ -154,6 +154,7 @@ def call_abstractly(
     kwargs: Any,
     parent: Frame | None = None,
     evaluate: Callable[..., Any] = jax.eval_shape,
+    mode: Any = OWN,
 ) -> Any:
     """The shapes that a call gives, computing nothing; the shapes of lazy modules get known by it.
 
@@ -171,6 +172,7 @@ def call_abstractly(
         # Zeros under a trace are a description, not memory.
         frame = Frame(
             (lambda cell: jnp.zeros(cell.shape, cell.dtype)) if parent is None else parent.read,
+            mode=mode,
             rng=lambda _frame, _what: jax.random.key(0),
             parent=parent,
         )

@@ -17,7 +17,7 @@ from funcnets.errors import ShapeError
 if TYPE_CHECKING:
     from funcnets.core.cell import Cell
 
-__all__ = ["put_row", "row_of", "rows_of", "stack_rows", "top_of", "with_rows"]
+__all__ = ["placed_like", "put_row", "row_of", "rows_of", "stack_rows", "top_of", "with_rows"]
 
 
 def top_of(cell: Cell) -> Cell:
@@ -80,19 +80,20 @@ def _on_host(values: Sequence[Any]) -> bool:
     )
 
 
-def _placed(array: np.ndarray, like: jax.Array) -> jax.Array:
+def placed_like(array: np.ndarray, like: jax.Array) -> jax.Array:
+    """An array of the host where another one is."""
     return jax.device_put(array, like.sharding if like.committed else None)
 
 
 def row_of(value: jax.Array, row: int) -> jax.Array:
     """One row in an array of its own."""
     if _on_host([value]):
-        return _placed(np.array(np.asarray(value)[row]), value)
+        return placed_like(np.array(np.asarray(value)[row]), value)
     return jax.lax.dynamic_index_in_dim(value, row, 0, keepdims=False)
 
 
 def stack_rows(values: Sequence[Any]) -> jax.Array:
     """Rows as one array."""
     if _on_host(values):
-        return _placed(np.stack([np.asarray(v) for v in values]), values[0])
+        return placed_like(np.stack([np.asarray(v) for v in values]), values[0])
     return jnp.stack(values)

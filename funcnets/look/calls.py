@@ -1,16 +1,15 @@
 """What a call of a model does, found out without computing: which modules it calls, and where their outputs go.
 
-The call is traced abstractly. While it is, hooks on the modules pass all arrays that enter and leave through
+The call is traced abstractly and watched (``core/watch.py``): all arrays that enter and leave a module pass through
 ``checkpoint_name``, which is the identity, and whose mark stands in the traced program. So the program says which
 operation belongs to which call, and what depends on what: also where outputs meet in an addition, or skip a module.
 """
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,29 +17,28 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from funcnets._args import describe
-from funcnets.core.layer import call_abstractly
+from funcnets.core.alike import difference
 from funcnets.core.module import Module
-from funcnets.errors import ArgumentError, DTypeError
-from funcnets.nn import ModuleDict, ModuleList, Stack
+from funcnets.core.watch import Paths, call, trace_abstractly
+from funcnets.nn import Stack
 
-__all__ = ["Call", "Recording", "Step", "examples_of", "record"]
+__all__ = ["Call", "Recording", "Step", "record"]
 
 _MARK = "funcnets.look:"
-_recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar(
-    "funcnets_look", default=None
-)
 
 
 @dataclass
 class Call:
-    """One call of a module: which, by what name, and the shapes that went in and came out."""
+    """One call of a module: which, by what name, and the shapes that went in and came out.
+
+    ``times`` is the number of blocks of an ``nn.Stack``, one after the other, for which the call stands.
+    """
 
     module: Module
     path: str
     inputs: list[Any]
     outputs: list[Any] = field(default_factory=list)
-    children: int = 0
+    times: int = 1
 
 
 @dataclass
@@ -67,35 +65,12 @@ class Recording:
     outputs: list[int]
 
 
-def examples_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments of a model: a tuple or list of ints is the shape of a float32 array, all else is as it is."""
-
-    def example(value: Any) -> Any:
-        if isinstance(value, (tuple, list)) and value:
-            if all(isinstance(v, int) and not isinstance(v, bool) for v in value):
-                if min(value) < 0:
-                    raise ArgumentError(f"a shape has no negative numbers, but got {value}")
-                return jax.ShapeDtypeStruct(tuple(value), jnp.float32)
-            return type(value)(map(example, value)) if type(value) in (tuple, list) else value
-        return value
-
-    return tuple(example(value) for value in inputs)
-
-
-class Recorder:
-    """The hooks of one recording."""
-
-    def __init__(self, model: Module, within: Callable[[str, Module], bool]) -> None:
-        self.calls: list[Call] = []
-        self.open: list[int] = []
-        self.paths = {module: path for path, module in model._walk() if within(path, module)}
-
-    def mark(self, tree: Any, what: str) -> Any:
-        def each(leaf: Any) -> Any:
-            return checkpoint_name(leaf, _MARK + what) if isinstance(leaf, jax.Array) else leaf
-
-        checkpoint_name(jnp.zeros((), jnp.int8), f"{_MARK}{what}")
-        return jax.tree.map(each, tree)
+def _mark(tree: Any, what: str) -> Any:
+    checkpoint_name(jnp.zeros((), jnp.int8), f"{_MARK}{what}")  # of a call without arrays, too
+    return jax.tree.map(
+        lambda leaf: checkpoint_name(leaf, _MARK + what) if isinstance(leaf, jax.Array) else leaf,
+        tree,
+    )
 
 
 def _shapes(tree: Any) -> list[Any]:
@@ -103,89 +78,55 @@ def _shapes(tree: Any) -> list[Any]:
     return [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
 
 
-# The hooks are functions of this file, one for all modules and recordings; another thread's calls pass by.
-
-
-def _enter(module: Module, args: Any, kwargs: Any) -> Any:
-    recorder = _recorder.get()
-    if recorder is None or module not in recorder.paths:
-        return None
-    number = len(recorder.calls)
-    call = Call(module, recorder.paths[module], _shapes((args, kwargs)))
-    recorder.calls.append(call)
-    recorder.open.append(number)
-    return recorder.mark((args, kwargs), f"begin:{number}")
-
-
-def _leave(module: Module, args: Any, output: Any) -> Any:
-    recorder = _recorder.get()
-    if recorder is None or module not in recorder.paths:
-        return None
-    while recorder.open:  # one that was left by an exception is still there
-        number = recorder.open.pop()
-        if recorder.calls[number].module is module:
-            recorder.calls[number].outputs = _shapes(output)
-            return recorder.mark(output, f"end:{number}")
-    return None
-
-
-def record(
-    model: Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any], depth: int | None = None
-) -> Recording:
+def record(model: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recording:
     """Trace a call abstractly.
 
     Args:
         model: the module to be called.
-        inputs: its arguments, arrays or ``jax.ShapeDtypeStruct``.
+        args: its arguments, with a ``jax.ShapeDtypeStruct`` in the place of an array.
         kwargs: likewise.
-        depth: how far down calls are of interest; the blocks of an ``nn.Stack`` below are not looked into, so
-            that they are traced once.
     """
-    hidden: list[str] = []
+    calls: list[Call] = []
+    running: list[Module] = []
+    #: Of a Stack whose blocks are alike, the call of a block that gave what it was given: of the same shape and
+    #: dtype, so that it stands for all blocks after it.
+    stands: dict[Module, Call] = {}
+    paths = Paths(model)
 
-    def within(path: str, module: Module) -> bool:
-        if any(path.startswith(prefix) for prefix in hidden):
-            return False
-        if isinstance(module, Stack) and depth is not None and _level(model, path) >= depth:
-            hidden.append(path + "." if path else "")
-        return True
+    def watch(module: Module, args: Any, kwargs: Any) -> Any:
+        above = running[-1] if running else None
+        if above in stands:
+            stands[above].times += 1
+            return args[0]
+        number = len(calls)
+        with paths.within(module) as path:
+            calls.append(now := Call(module, path, _shapes((args, kwargs))))
+            running.append(module)
+            try:
+                args, kwargs = _mark((args, kwargs), f"begin:{number}")
+                out = call(module, args, kwargs)
+                now.outputs = _shapes(out)
+            except Exception:
+                _mark((), f"end:{number}")  # a caller may go on without it
+                raise
+            finally:
+                running.pop()
+                stands.pop(module, None)
+        if type(above) is Stack and _same(args[0], out) and _alike(above):
+            stands[above] = now
+        return _mark(out, f"end:{number}")
 
-    recorder = Recorder(model, within)
-    handles = []
-    token = _recorder.set(recorder)
-    try:
-        for module in recorder.paths:
-            handles.append(module.register_forward_pre_hook(_enter, prepend=True, with_kwargs=True))
-            handles.append(module.register_forward_hook(_leave))
-        structure: list[Any] = []
-
-        def evaluate(pure: Any, arrays: Any) -> Any:
-            # A fresh function: what was traced for it before must not be found.
-            structure.append(len(arrays))
-            return jax.make_jaxpr(lambda given: pure(given))(arrays)
-
-        closed = call_abstractly(
-            lambda *a, **k: _arrays(model(*a, **k)), inputs, dict(kwargs), None, evaluate
-        )
-    finally:
-        _recorder.reset(token)
-        for handle in handles:
-            handle.remove()
-    return _Flattener(recorder.calls).run(closed)
-
-
-def _arrays(tree: Any) -> list[Any]:
-    return [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
+    closed, _ = trace_abstractly(model, args, kwargs, watch)
+    return _Flattener(calls).run(closed)
 
 
-def _level(model: Module, path: str) -> int:
-    """How many modules above have a ``forward`` of their own to be called."""
-    level = 0
-    module: Any = model
-    for name in filter(None, path.split(".")):
-        level += not isinstance(module, (ModuleList, ModuleDict))
-        module = module._modules[name]
-    return level
+def _same(one: Any, other: Any) -> bool:
+    return jax.tree.structure(one) == jax.tree.structure(other) and _shapes(one) == _shapes(other)
+
+
+def _alike(stack: Stack) -> bool:
+    first, *rest = stack
+    return all(difference(first, block) is None for block in rest)
 
 
 # --- the program as one list ------------------------------------------------------------------
@@ -348,9 +289,3 @@ def _function(eqn: Any) -> tuple[str, str, Any]:
     name = eqn.params.get("name") if eqn.primitive.name in ("jit", "pjit") else None
     name = str(name or eqn.primitive.name)
     return _OPERATORS.get(name, name), "", (name, place)
-
-
-def refuse_no_module(model: Any, what: str) -> None:
-    """Refuse what is not a module."""
-    if not isinstance(model, Module):
-        raise DTypeError(f"{what} takes a Module, but got {describe(model)}")

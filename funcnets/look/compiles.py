@@ -73,7 +73,7 @@ class Compiles:
         >>> with fn.explain_compiles() as report:
         ...     pass
         >>> len(report), str(report)
-        (0, 'nothing was traced')
+        (0, 'fn.jit traced nothing')
     """
 
     def __init__(self, echo: bool = False) -> None:
@@ -101,7 +101,7 @@ class Compiles:
         return iter(self._events)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self._events)) or "nothing was traced"
+        return "\n".join(map(str, self._events)) or "fn.jit traced nothing"
 
     __repr__ = __str__
 

@@ -112,14 +112,22 @@ def _brief(module: Module) -> str:
 
 def _module_node(call: Call) -> Node:
     module = call.module
-    node = Node("module", module._get_name(), call.path, _brief(module), hyper(module))
-    node.family, node.module = family_of(type(module).__module__), module
-    blocks = list(module._modules.values())
-    if isinstance(module, Stack) and blocks and blocks[0] is not None:
-        node.times, node.title = len(blocks), blocks[0]._get_name()
-        node.family = family_of(type(blocks[0]).__module__)
-        node.name = f"{call.path}.0–{len(blocks) - 1}".lstrip(".")
+    blocks = list(module) if isinstance(module, Stack) else []
+    if blocks:
+        return _blocks_node(blocks[0], len(blocks), f"{call.path}.0".lstrip("."))
+    return _blocks_node(module, call.times, call.path)
+
+
+def _blocks_node(module: Module, times: int, path: str) -> Node:
+    node = Node("module", module._get_name(), _up_to(path, times), _brief(module), hyper(module))
+    node.family, node.module, node.times = family_of(type(module).__module__), module, times
     return node
+
+
+def _up_to(path: str, times: int) -> str:
+    """The path of a block, or of so many blocks from it on."""
+    head, dot, number = path.rpartition(".")
+    return path if times == 1 else _range(path, f"{head}{dot}{int(number) + times - 1}")
 
 
 def graph_of(
@@ -203,8 +211,9 @@ class _Builder:
                 if self._opens(step.call, len(opened)):
                     if opened:
                         call = calls[step.call]
-                        title = call.module._get_name()
-                        group = Group(title, call.path, module=call.module, path=call.path)
+                        name = _up_to(call.path, call.times)
+                        group = Group(call.module._get_name(), name, times=call.times)
+                        group.module, group.path = call.module, call.path
                         groups[-1].items.append(group)
                         groups.append(group)
                     opened.append(step.call)

@@ -13,11 +13,13 @@ from typing import Any
 
 from funcnets._args import positive
 from funcnets.core.cell import Cell
+from funcnets.core.lazy import unsettled_again
 from funcnets.core.module import Module
 from funcnets.core.pack import seen
 from funcnets.look.arrays import bars, glance, placement_text
-from funcnets.look.calls import examples_of, record, refuse_no_module
+from funcnets.look.calls import record
 from funcnets.look.graph import count, hyper, shape_text
+from funcnets.look.inputs import OTHER_DTYPES, as_inputs, module_of, shapes_are_floats
 from funcnets.look.style import STYLE
 from funcnets.look.theme import escape, family_of
 from funcnets.nn import Stack
@@ -85,15 +87,17 @@ def view(
         >>> "8×6×24×24" in shown.html, shown
         (True, View of 3 modules)
     """
-    refuse_no_module(model, "view")
+    model = module_of(model, "view")
     positive("depth", depth, minimum=0)
     shapes: dict[str, str] = {}
-    if inputs or kwargs:
-        recording = record(model, examples_of(inputs), dict(kwargs or {}))
-        for call in recording.calls:
-            if call.outputs:
-                shapes.setdefault(call.path, shape_text(call.outputs))
-    return View(_Page(shapes, depth).module(model))
+    with unsettled_again(model):
+        if inputs or kwargs:
+            with shapes_are_floats(OTHER_DTYPES):
+                recording = record(model, *as_inputs(inputs, kwargs or {}))
+            for call in recording.calls:
+                if call.outputs:
+                    shapes.setdefault(call.path, shape_text(call.outputs))
+        return View(_Page(shapes, depth).module(model))
 
 
 def html_of(thing: Any) -> str | None:
@@ -406,4 +410,6 @@ def _history(history: Any) -> str:
 def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{float(value):.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{float(value):,.0f}" if 1e4 <= abs(float(value)) < 1e9 else f"{float(value):.4g}"

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from funcnets._args import choice, describe, positive
+from funcnets.core.lazy import unsettled_again
 from funcnets.core.module import Module
 from funcnets.errors import ArgumentError, UnsupportedError
 from funcnets.io.atomic import replacing
 from funcnets.look.blocks import draw_blocks
-from funcnets.look.calls import examples_of, record, refuse_no_module
+from funcnets.look.calls import record
 from funcnets.look.graph import graph_of, input_names
+from funcnets.look.inputs import OTHER_DTYPES, as_inputs, module_of, shapes_are_floats
 from funcnets.look.neurons import columns_of, draw_neurons
 from funcnets.nn import Linear
 
@@ -87,13 +89,14 @@ def draw(
 
     The model is called abstractly, as ``fn.eval_shape`` does it: nothing is computed, and parameters that have no
     value get none. The boxes are the modules that this call calls, and the functions that it applies between them,
-    from left to right in the order of the calls; the lines are the arrays, with their shapes. Where an array skips
-    boxes its line goes below them. What is repeated is drawn once, with its number.
+    from left to right in the order of the calls; the lines are the arrays, with their shapes. Branches that meet in
+    one box stand above one another. Where an array skips boxes its line goes below them. What is repeated is drawn
+    once, with its number.
 
     Args:
         model: the module to draw.
-        *inputs: its arguments: arrays, ``jax.ShapeDtypeStruct``, or tuples of ints, which are shapes of float32
-            arrays. They may be left out if the first layer is ``Linear``.
+        *inputs: its arguments: arrays, ``jax.ShapeDtypeStruct``, tuples of ints, which are shapes of float32
+            arrays, or trees of these. They may be left out if the first layer is ``Linear``.
         depth: how many levels of modules are opened; 1 shows the children of the model as boxes. None opens all.
         style: ``"neurons"``, ``"blocks"``, or ``"auto"``: neurons where the model is a chain of at most 8 ``Linear``
             with activations between them.
@@ -119,7 +122,7 @@ def draw(
         >>> "8×6×24×24" in picture.svg
         True
     """
-    refuse_no_module(model, "draw")
+    model = module_of(model, "draw")
     choice("style", style, ("auto", "neurons", "blocks"))
     if depth is not None:
         positive("depth", depth)
@@ -128,26 +131,26 @@ def draw(
     given = dict(kwargs or {})
     if not inputs and not given:
         inputs = _guessed(model)
-    examples = examples_of(inputs)
-    named = dict(zip(given, examples_of(tuple(given.values())), strict=True))
+    examples, named = as_inputs(inputs, given)
     names = input_names(
         model,
         [len(_arrays(x)) for x in examples],
         {name: len(_arrays(x)) for name, x in named.items()},
     )
     title = f"{model._get_name()}: a picture of the model"
-    recording = record(model, examples, named, depth)
-    if style != "blocks":
-        columns = columns_of(graph_of(recording, model, None, True, names, folds=False))
-        if columns is not None:
-            return Picture(draw_neurons(columns, neurons).document(title))
-        if style == "neurons":
-            raise ArgumentError(
-                f"style='neurons' draws a chain of at most 8 Linear with activations between them, which {describe(model)} "
-                "is not: use style='blocks'"
-            )
-    graph = graph_of(recording, model, depth, functions, names)
-    return Picture(draw_blocks(graph, float(width)).document(title))
+    with unsettled_again(model), shapes_are_floats(OTHER_DTYPES):
+        recording = record(model, examples, named)
+        if style != "blocks":
+            columns = columns_of(graph_of(recording, model, None, True, names, folds=False))
+            if columns is not None:
+                return Picture(draw_neurons(columns, neurons).document(title))
+            if style == "neurons":
+                raise ArgumentError(
+                    "style='neurons' draws a chain of at most 8 Linear with activations between them, which "
+                    f"{describe(model)} is not: use style='blocks'"
+                )
+        graph = graph_of(recording, model, depth, functions, names)
+        return Picture(draw_blocks(graph, float(width)).document(title))
 
 
 def _arrays(tree: Any) -> list[Any]:

@@ -18,7 +18,8 @@ from funcnets.core.module import Module
 from funcnets.core.nonfinite import Seen, bad, bad_cells, first_bad, observe
 from funcnets.core.random import stream
 from funcnets.core.watch import Paths, call, note, root_of, watching
-from funcnets.errors import ArgumentError, DTypeError, StateLeakError
+from funcnets.errors import ArgumentError, StateLeakError
+from funcnets.look.inputs import module_of
 
 __all__ = ["NonFinite", "capture", "find_nan"]
 
@@ -67,7 +68,8 @@ def capture(
         >>> list(inside)
         ['1']
     """
-    run, root = _callable("capture", model), root_of(model)
+    model = _looked_at("capture", model)
+    run, root = model if isinstance(model, Module) else model.apply, root_of(model)
     paths, rules = Paths(root), _rules(names)
     wanted = None if root is None else _selected(names, rules, root)
     met: dict[str, None] = {}
@@ -102,14 +104,9 @@ def capture(
     return out, {name: each[0] if len(each) == 1 else each for name, each in outputs.items()}
 
 
-def _callable(who: str, model: Any) -> Callable[..., Any]:
-    if isinstance(model, Module):
-        return model
-    if isinstance(model, Layer):
-        return model.apply
-    raise DTypeError(
-        f"{who} takes a Module, or the Layer that fn.functionalize gives, but got {describe(model)}"
-    )
+def _looked_at(who: str, model: Any) -> Module | Layer:
+    kinds = "a Module, or the Layer that fn.functionalize gives"
+    return model if isinstance(model, Layer) else module_of(model, who, kinds)
 
 
 def _rules(names: Names) -> dict[str, re.Pattern[str]]:
@@ -241,7 +238,8 @@ def find_nan(model: Module | Layer, *args: Any, **kwargs: Any) -> NonFinite | No
         >>> fn.find_nan(model, jnp.ones(2)) is None
         True
     """
-    run = _callable("find_nan", model)
+    model = _looked_at("find_nan", model)
+    run = model if isinstance(model, Module) else model.apply
     leaves = jax.tree.leaves((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Module))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         raise StateLeakError(

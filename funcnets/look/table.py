@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from funcnets._args import describe, optional, positive, resolve_dtype
-from funcnets.core.cell import Cell, is_shape
+from funcnets._args import describe, optional, positive
+from funcnets.core.cell import Cell
 from funcnets.core.lazy import unsettled_again
 from funcnets.core.module import Module
 from funcnets.core.watch import call, note, trace_abstractly
-from funcnets.errors import ArgumentError, DTypeError
+from funcnets.errors import ArgumentError
 from funcnets.look.flops import Cost, costs, scope
+from funcnets.look.inputs import as_inputs, module_of, shapes_are_floats
 from funcnets.look.table_text import COLUMNS, as_html, as_rich, as_text
 
 __all__ = ["Call", "Row", "Summary", "Totals", "summary"]
@@ -280,8 +281,7 @@ def summary(
     References:
         torchinfo.summary
     """
-    if not isinstance(model, Module):
-        raise DTypeError(f"summary takes a Module, but got {describe(model)}")
+    model = module_of(model, "summary")
     unknown = [c for c in columns if c not in COLUMNS]
     if unknown or isinstance(columns, str):
         raise ArgumentError(
@@ -293,50 +293,15 @@ def summary(
     given = forward = 0
     with unsettled_again(model):
         if inputs or kwargs:
-            args, words = _as_inputs(inputs, kwargs, dtypes)
+            args, words = as_inputs(inputs, kwargs, dtypes)
             given = _bytes((args, words))
-            try:
+            with shapes_are_floats("dtypes= gives another dtype"):
                 calls, forward = _calls(model, args, words, training)
-            except DTypeError as error:
-                if dtypes is None:
-                    error.add_note(
-                        "summary takes shapes as those of float32 arrays: dtypes= says more"
-                    )
-                raise
         rows, totals = _rows(model, calls, given, forward)
     return Summary(rows, totals, depth, columns)
 
 
-# --- inputs -----------------------------------------------------------------------------------
-
-
-def _as_inputs(inputs: Any, kwargs: Any, dtypes: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with a ``ShapeDtypeStruct`` in the place of arrays and of shapes."""
-    many = isinstance(dtypes, (list, tuple))
-    left = iter(dtypes if many else ())
-    shapes = 0
-
-    def convert(value: Any) -> Any:
-        nonlocal shapes
-        if isinstance(value, tuple) and is_shape(value):
-            shapes += 1
-            dtype = next(left, None) if many else dtypes
-            return jax.ShapeDtypeStruct(value, resolve_dtype(dtype))
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*map(convert, value))
-        if isinstance(value, (tuple, list)):
-            return type(value)(map(convert, value))
-        if isinstance(value, dict):
-            return type(value)((name, convert(item)) for name, item in value.items())
-        if isinstance(value, Cell) or (hasattr(value, "shape") and hasattr(value, "dtype")):
-            return jax.ShapeDtypeStruct(tuple(value.shape), value.dtype)
-        return value
-
-    args = tuple(map(convert, inputs))
-    words = {name: convert(value) for name, value in kwargs.items()}
-    if many and shapes != len(dtypes):
-        raise ArgumentError(f"{len(dtypes)} dtypes were given for {shapes} shapes")
-    return args, words
+# --- the call ---------------------------------------------------------------------------------
 
 
 def _bytes(tree: Any) -> int:
@@ -349,9 +314,6 @@ def _size(described: Any) -> int:
     if jnp.issubdtype(described.dtype, jax.dtypes.prng_key):
         return 8 * math.prod(described.shape)
     return math.prod(described.shape) * jnp.dtype(described.dtype).itemsize
-
-
-# --- the call ---------------------------------------------------------------------------------
 
 
 class _Traced(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from funcnets.core.rows import placed_like
 from funcnets.errors import ArgumentError, UnsupportedError
 
 
@@ -29,7 +30,7 @@ def zeros_like(tree: Any) -> Any:
     def zeros(x: Any) -> jax.Array:
         if not isinstance(x, jax.Array) or isinstance(x, Tracer) or x.size > SMALL:
             return jnp.zeros_like(x)
-        return jax.device_put(np.zeros(x.shape, x.dtype), x.sharding if x.committed else None)
+        return placed_like(np.zeros(x.shape, x.dtype), x)
 
     return jax.tree.map(zeros, tree)
 

@@ -37,7 +37,7 @@ def test_arguments():
     assert reasons(step, A) == ("the first call",)
     with fn.explain_compiles() as report:
         step(A)
-    assert len(report) == 0 and str(report) == "nothing was traced"
+    assert len(report) == 0 and str(report) == "fn.jit traced nothing"
     assert reasons(step, B) == ("argument x: float32[2,3] -> float32[4,3]",)
     assert reasons(step, A, {"a": 1.0}) == ("argument y['a'] is new: float32[] (a Python number)",)
     assert reasons(step, A, {"a": jnp.float32(1)}) == (
