@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import funcnets as fn
-from funcnets import nn, optim, train
+from funcnets import look, nn, optim, train
 from funcnets.core.cell import Version
 from funcnets.core.pack import Pack
 from funcnets.look import arrays
@@ -58,6 +58,17 @@ def read(thing):
 
 def words(thing):
     return " | ".join(text for text in read(thing).texts if text.strip())
+
+
+def test_depth_says_how_many_levels_are_open():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 2)))
+    for depth in range(4):
+        opened = [
+            "open" in attrs
+            for tag, attrs in read(look.view(model, depth=depth)).tags
+            if tag == "details"
+        ]
+        assert opened == [level < depth for level in range(3)]
 
 
 def test_words_stay_apart_without_the_style_sheet():
