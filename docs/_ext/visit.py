@@ -42,7 +42,10 @@ OPTIONS = [
 # What stands out of the page, unless it is within a box that scrolls by itself.
 TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 THEME = "document.body.dataset.theme = arguments[0]; localStorage.setItem('theme', arguments[0])"
-SEARCH = "return [...document.querySelectorAll('#search-results li a')].map(a => a.textContent)"
+SEARCH = "return [...document.querySelectorAll('#search-results li a')].map(a => [a.textContent, a.href])"
+#: What a reader may type into the search box, and a page that then must be among the results.
+QUERIES = {"LayerNorm": "api/norm.html", "frozen parameters": "guides/freezing.html"}
+ENTER = "\ue007"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -123,13 +126,23 @@ def browser() -> Iterator[Browser]:
 
 
 def search(view: Browser, address: str) -> list[str]:
-    """What is wrong with the search for a layer."""
-    view.send("POST", "/url", {"url": f"{address}/search.html?q=LayerNorm"})
-    for _ in range(50):
-        if found := view.run(SEARCH):
-            return [] if any("LayerNorm" in title for title in found) else [f"search: {found}"]
-        time.sleep(0.1)
-    return ["search: nothing found for LayerNorm"]
+    """What is wrong with the search: words typed on the first page, and where the results lead."""
+    found = []
+    for query, wanted in QUERIES.items():
+        view.send("POST", "/url", {"url": f"{address}/index.html"})
+        box = view.send("POST", "/element", {"using": "css selector", "value": ".sidebar-search"})
+        view.send("POST", f"/element/{next(iter(box.values()))}/value", {"text": query + ENTER})
+        results: list[tuple[str, str]] = []
+        for _ in range(100):
+            time.sleep(0.1)
+            results = view.run(SEARCH)
+            if any(f"/{wanted}" in link for _, link in results):
+                break
+        else:
+            titles = [title for title, _ in results]
+            found.append(f"search for {query!r}: not {wanted} but {titles}")
+        found += [f"search for {query!r}: {message}" for message in view.errors()]
+    return found
 
 
 def visit(site: pathlib.Path, pictures: pathlib.Path | None) -> tuple[int, list[str]]:
@@ -151,6 +164,7 @@ def visit(site: pathlib.Path, pictures: pathlib.Path | None) -> tuple[int, list[
                         picture = base64.b64decode(view.send("GET", "/screenshot"))
                         target = pictures / f"{page[:-5].replace('/', '-')}-{name}-{theme}.png"
                         target.write_bytes(picture)
+        view.size(*SIZES["wide"])
         found += search(view, address)
     return len(pages), found
 
