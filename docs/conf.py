@@ -71,4 +71,4 @@ html_copy_source = False
 html_show_sphinx = False
 html_permalinks_icon = "#"
 pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"

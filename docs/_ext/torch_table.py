@@ -28,7 +28,7 @@ def said(room: str, row: torch_names.Row) -> str:
         return f"is not here: {row.note}"
     if row.differs:
         return f"[differs](torch-differences.md#{slug(row.differs)})"
-    return "the same"
+    return "same"
 
 
 def table(block: re.Match[str]) -> str:
