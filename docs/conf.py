@@ -26,6 +26,7 @@ extensions = [
     "mathml",
     "notebook_links",
     "torch_table",
+    "views",
 ]
 exclude_patterns = ["_ext", "_static", "**/.ipynb_checkpoints", "**/README.md"]
 

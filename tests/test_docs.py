@@ -22,7 +22,7 @@ import links  # noqa: E402
 import torch_names  # noqa: E402
 
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "```python\n" in p.read_text())
-FENCE = re.compile(r"^```(python|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(python|text|\{view\} \w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 class Prints:
@@ -58,6 +58,9 @@ def run(path: pathlib.Path) -> Prints:
         above = text[: block.start(2)].count("\n")
         if block[1] == "text":
             prints.shown(above, block[2])
+            continue
+        if block[1].startswith("{view}"):
+            assert names[block[1].split()[1]]._repr_html_()
             continue
         prints.printed.clear()
         exec(compile("\n" * above + block[2], str(path), "exec"), names)
