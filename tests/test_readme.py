@@ -52,7 +52,8 @@ def run(sources: list[str]) -> dict:
     return names
 
 
-def test_the_blocks_of_the_readme_run_in_order(capsys):
+def test_the_blocks_of_the_readme_run_in_order(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for what they save
     sources = blocks(README, "python")
     assert len(sources) >= 3
     names = run(sources)
