@@ -44,6 +44,7 @@ toc_object_entries_show_parents = "hide"
 autosummary_generate = False
 autodoc_inherit_docstrings = False  # or every layer would show Module.forward's text
 autodoc_member_order = "groupwise"
+autodoc_preserve_defaults = True  # jnp.bfloat16, not <class 'jax.numpy.bfloat16'>
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
@@ -51,6 +52,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Shape", "notes_style"), ("State", "notes_style")]
 napoleon_use_ivar = True
+napoleon_use_rtype = False
 # What belongs to other projects cannot be looked up without a network.
 nitpicky = True
 nitpick_ignore_regex = [

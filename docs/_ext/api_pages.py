@@ -124,6 +124,16 @@ def parted(lines: list[str]) -> list[str]:
     return found
 
 
+def spelled(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str, Any] | None:
+    """Defaults are shown as they are written, but a reader does not know our private constants."""
+    if signature is None:
+        return None
+    home = inspect.getmodule(obj)
+    return re.sub(r"=(_\w+)", lambda m: f"={getattr(home, m[1])!r}", signature), returns
+
+
 def resolve(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     """Modules are pages, and ``funcnets.functional`` is shown under ``funcnets.nn.functional``'s names."""
     target = node.get("reftarget", "")
@@ -146,5 +156,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
             field.label = "Attributes"
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", mend)
+    app.connect("autodoc-process-signature", spelled)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -33,7 +33,7 @@ def said(room: str, row: torch_names.Row) -> str:
 
 def table(block: re.Match[str]) -> str:
     room, prefix = block[1], SHORT.get(block[1], block[1])
-    lines = [f"| `torch.{room}` | here | |", "|---|---|---|"]
+    lines = [f"| `torch.{room}` | here | compared |", "|---|---|---|"]
     for row in torch_names.rows(room):
         shown = f"{prefix}.{row.name}".lstrip(".")
         ours = f"{{py:obj}}`{shown} <{row.ours}>`" if row.ours else ""
