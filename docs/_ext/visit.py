@@ -39,8 +39,11 @@ OPTIONS = [
     "--no-first-run",
     "--hide-scrollbars",
 ]
-# What stands out of the page, unless it is within a box that scrolls by itself.
-TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# What stands out of the page, or of the theme's box around all of the text, which would scroll by itself.
+TOO_WIDE = """
+const boxes = [document.documentElement, ...document.querySelectorAll(".content")];
+return Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth));
+"""
 THEME = "document.body.dataset.theme = arguments[0]; localStorage.setItem('theme', arguments[0])"
 SEARCH = "return [...document.querySelectorAll('#search-results li a')].map(a => [a.textContent, a.href])"
 #: What a reader may type into the search box, and a page that then must be among the results.
