@@ -28,16 +28,16 @@ docs: .venv/.docs
 	$(BIN)/python -m sphinx -b html -n -W --keep-going -q -d build/docs/doctrees docs build/docs/html
 	$(BIN)/python docs/_ext/links.py build/docs/html
 
-# Every page of it in headless Chromium (Debian: chromium, chromium-driver).
+# Every page of it in headless Chromium (Debian: chromium, chromium-driver); ARGS=FOLDER for pictures.
 docs-check: docs
 	$(BIN)/python docs/_ext/visit.py build/docs/html $(ARGS)
 
 # Runs the notebooks and stores what they show; ARGS=01 for the first.
-notebooks: .venv/.browser
+notebooks: .venv/.notebooks
 	$(BIN)/python -m notebooks.refresh $(ARGS)
 
-# Opens JupyterLab in a headless Chromium; the pictures are in artifacts/browser.
-browser: .venv/.browser
+# Runs two of them in JupyterLab, in headless Chromium (as above); the pictures are in artifacts/browser.
+browser: .venv/.notebooks .venv/.test
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 clean:
@@ -60,8 +60,8 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-.venv/.browser: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+.venv/.notebooks: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
 	@touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml

@@ -54,8 +54,24 @@ def texts(output: dict[str, Any]) -> list[str]:
     return [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
 
 
+def merged(outputs: list[Any]) -> list[Any]:
+    """The outputs, with what was printed in several pieces in one: where it breaks is chance."""
+    found: list[Any] = []
+    for output in outputs:
+        last = found[-1] if found else output
+        if (
+            found
+            and output.output_type == last.output_type == "stream"
+            and output.name == last.name
+        ):
+            last.text += output.text
+        else:
+            found.append(output)
+    return found
+
+
 def normalise(notebook: Any) -> None:
-    """One form: ids and counts from the top, no metadata but the kernel's, figures without a text."""
+    """One form: ids and counts from the top, no metadata but the kernel's, each thing once."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
@@ -65,6 +81,7 @@ def normalise(notebook: Any) -> None:
             continue
         count += 1
         cell.execution_count = count
+        cell.outputs = merged(cell.outputs)
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
@@ -73,6 +90,9 @@ def normalise(notebook: Any) -> None:
                 if "image/png" in output.data:
                     # "<Figure size 640x480 with 1 Axes>" says nothing beside the figure.
                     output.data.pop("text/plain", None)
+                if "image/svg+xml" in output.data:
+                    # The same picture, which viewers that do not trust a notebook would take to pieces.
+                    output.data.pop("text/html", None)
 
 
 def complaints(notebook: Any) -> list[str]:

@@ -18,10 +18,11 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of IPython's own imports
-    from IPython.lib.pretty import pretty
+    from IPython.core.formatters import DisplayFormatter
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+FIGURE = {"image/png", "image/svg+xml"}
 
 
 def cells(path: pathlib.Path, kind: str) -> list[dict[str, Any]]:
@@ -35,15 +36,27 @@ def without_figures(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def run(source: str, namespace: dict[str, Any]) -> str | None:
-    """Run a cell as Jupyter does; its last line, if it is an expression, as text."""
+def seen(kind: str, value: Any) -> str:
+    """What is compared of an output: of a view the words, which is what a reader reads."""
+    text = "".join(value)
+    if kind == "text/html":
+        text = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]*>", " ", text, flags=re.DOTALL)
+    return without_figures(text)
+
+
+def run(source: str, count: int, namespace: dict[str, Any]) -> dict[str, str]:
+    """Run a cell as Jupyter does; what it shows of its last line, if that is an expression, by kind."""
     tree = ast.parse(source)
     last = None
     if isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";"):
         last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
-    exec(compile(tree, "cell", "exec"), namespace)
-    value = None if last is None else eval(compile(last, "cell", "eval"), namespace)
-    return None if value is None else pretty(value)
+    name = f"In[{count}]"
+    exec(compile(tree, name, "exec"), namespace)
+    value = None if last is None else eval(compile(last, name, "eval"), namespace)
+    data = {} if value is None else DisplayFormatter().format(value)[0]
+    if "image/svg+xml" in data:
+        data.pop("text/html", None)  # refresh.py stores the picture once
+    return data
 
 
 def outputs(cell: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -59,18 +72,18 @@ def test_a_notebook_shows_what_is_stored(path):
         for cell in cells(path, "code"):
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
-                result = run("".join(cell["source"]), namespace)
+                shown = run("".join(cell["source"]), cell["execution_count"], namespace)
             stored = "".join("".join(o["text"]) for o in outputs(cell, "stream"))
             where = f"{path.name}, {cell['id']}: run `python -m notebooks.refresh {path.name[:2]}`"
             assert without_figures(printed.getvalue()) == without_figures(stored), where
-            shown = [o["data"] for o in outputs(cell, "execute_result")]
-            if result is None:
-                assert not shown, where
-            else:
-                text = "".join(shown[0]["text/plain"])
-                assert without_figures(result) == without_figures(text), where
-            pictures = [o for o in outputs(cell, "display_data") if "image/png" in o["data"]]
-            assert len(pictures) == len(matplotlib.pyplot.get_fignums()), where
+            results = [o["data"] for o in outputs(cell, "execute_result")]
+            assert len(results) == bool(shown), where
+            for data in results:
+                assert data.keys() == shown.keys(), where
+                for kind, value in data.items():
+                    assert seen(kind, value) == seen(kind, shown[kind]), f"{where} ({kind})"
+            figures = [o for o in outputs(cell, "display_data") if FIGURE & o["data"].keys()]
+            assert len(figures) == len(matplotlib.pyplot.get_fignums()), where
             matplotlib.pyplot.close("all")
 
 

@@ -172,7 +172,11 @@ def _where(fun: Any) -> str:
     code = getattr(rule, "__code__", None)
     if code is None:
         return "no source"
-    return f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+    # Of a cell of a notebook: In[3], and not the name of the file that stands for it.
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    tell = getattr(getattr(shell, "compile", None), "format_code_name", lambda name: None)
+    _, name = tell(code.co_filename) or ("", os.path.basename(code.co_filename))
+    return f"{name}:{code.co_firstlineno}"
 
 
 # --- why --------------------------------------------------------------------------------------

@@ -118,7 +118,8 @@ def _wrapped(body: str) -> str:
 
 
 def _tag(text: Any, kind: str) -> str:
-    return f'<span class="fnl-{kind}">{escape(text)}</span>' if text else ""
+    # The space is for where the style sheet is taken out: in a notebook that is not trusted yet, on GitHub.
+    return f'<span class="fnl-{kind}">{escape(text)}</span> ' if text else ""
 
 
 # --- counting ---------------------------------------------------------------------------------
@@ -199,10 +200,7 @@ class _Page:
         head = self._head(name, module, path, around)
         if not body:
             return f'<div class="fnl-module"><div class="fnl-line">{head}</div></div>'
-        # Cells of a leaf are seen when it is opened.
-        opened = " open" if level < self.depth and module._modules else ""
-        if level == 0 and not module._modules:
-            opened = " open"
+        opened = " open" if level < self.depth else ""
         return (
             f'<details class="fnl-module"{opened}><summary class="fnl-line">{head}</summary>'
             f'<div class="fnl-inside">{body}</div></details>'
@@ -232,7 +230,7 @@ class _Page:
             + _tag(more, "times")
             + _type(module)
             + _tag(short.replace("\n", ", "), "hyper")
-            + (f'<span class="fnl-shape">→ {escape(output)}</span>' if output else "")
+            + (_tag(f"→ {output}", "shape") if output else "")
             + marks
             + _tag(_sum_text(module), "sum")
         )
@@ -310,7 +308,7 @@ class _Page:
 
 
 def _type(module: Module) -> str:
-    return f'<span class="fnl-type fnl-c-{family_of(type(module).__module__)}">{escape(module._get_name())}</span>'
+    return _tag(module._get_name(), f"type fnl-c-{family_of(type(module).__module__)}")
 
 
 def _facts(module: Module) -> Any:
@@ -369,7 +367,7 @@ def _optimizer(optimizer: Any) -> str:
             f'<details class="fnl-module"{opened}><summary class="fnl-line">{head}</summary>'
             f'<div class="fnl-inside"><table>{options}</table></div></details>'
         )
-    title = f'<span class="fnl-type fnl-c-other">{escape(type(optimizer).__name__)}</span>'
+    title = _tag(type(optimizer).__name__, "type fnl-c-other")
     return _wrapped(f'<div class="fnl-line">{title}</div>{"".join(groups)}')
 
 
@@ -383,7 +381,7 @@ def _history(history: Any) -> str:
     names = [n for n in history.names if all(not getattr(r.get(n), "shape", ()) for r in rows)]
     shown = rows if len(rows) <= 12 else [*rows[:6], None, *rows[-6:]]
     title = (
-        '<span class="fnl-type fnl-c-other">History</span>'
+        _tag("History", "type fnl-c-other")
         + _tag(f"{len(rows)} epochs", "shape")
         + _tag(f"{history.step} steps", "sum")
     )

@@ -32,12 +32,13 @@ _RULES = {
     "color:var(--fnl-dim);white-space:nowrap",
     " .fnl-frozen": "color:var(--fnl-linear);border-color:var(--fnl-linear)",
     " .fnl-bars": "align-self:center;flex:none;fill:var(--fnl-linear);opacity:.75",
-    " table": "border-collapse:collapse;margin:2px 0 4px;font-size:12px;color:inherit",
-    " th": "text-align:left;font-weight:400;color:var(--fnl-dim);padding:0 14px 0 0;border:0;background:none",
-    " td": "text-align:left;padding:0 8px 0 0;border:0;background:none;font-variant-numeric:tabular-nums",
-    " .fnl-rows th": "text-align:right;padding:1px 0 1px 14px",
-    " .fnl-rows td": "text-align:right;padding:1px 0 1px 14px",
-    " tr": "background:none",
+    # Twice the class: notebooks and documentation themes have rules of their own for tables.
+    ".fnl-view table": "border-collapse:collapse;margin:2px 0 4px;font-size:12px;color:inherit",
+    ".fnl-view th": "text-align:left;font-weight:400;color:var(--fnl-dim);padding:0 14px 0 0;border:0;background:none",
+    ".fnl-view td": "text-align:left;padding:0 8px 0 0;border:0;background:none;font-variant-numeric:tabular-nums",
+    ".fnl-view .fnl-rows th": "text-align:right;padding:1px 0 1px 14px",
+    ".fnl-view .fnl-rows td": "text-align:right;padding:1px 0 1px 14px",
+    ".fnl-view tr:nth-child(n)": "background:none",
     " .fnl-wide": "overflow-x:auto",
 }
 

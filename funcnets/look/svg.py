@@ -13,6 +13,7 @@ SCOPE = "fnl-pic"
 
 _STYLE = (
     palette(SCOPE)
+    + f"[data-jp-theme-light] .{SCOPE}{{--fnl-paper:var(--jp-layout-color0)}}"  # as the views
     + f".{SCOPE}{{max-width:100%;height:auto}}"
     + "".join(
         f".{SCOPE} .fnl-f-{name}{{fill:var(--fnl-{name})}}"

@@ -235,19 +235,22 @@ def as_rich(summary: Summary) -> Any:
     return group(table, *sums)
 
 
+# Twice the class where notebooks and documentation themes have rules of their own, for tables.
 _STYLE = """
 .fn-summary { --line: #d0d7de; --soft: #656d76; font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace;
   color: inherit; overflow-x: auto; }
-.fn-summary table { border-collapse: collapse; margin: 0; font: inherit; color: inherit; }
-.fn-summary th, .fn-summary td { padding: 2px 12px 2px 0; text-align: left; white-space: pre;
+.fn-summary.fn-summary table { border-collapse: collapse; margin: 0; font: inherit; color: inherit; }
+.fn-summary.fn-summary th, .fn-summary.fn-summary td { padding: 2px 12px 2px 0; text-align: left; white-space: pre;
   background: none; border: 0; color: inherit; font-variant-numeric: tabular-nums; }
-.fn-summary thead th { border-bottom: 1px solid var(--line); font-weight: 600; }
-.fn-summary .n { text-align: right; }
+.fn-summary.fn-summary thead th { border-bottom: 1px solid var(--line); font-weight: 600; }
+.fn-summary.fn-summary .n { text-align: right; }
+.fn-summary.fn-summary tr:nth-child(n) { background: none; }
 .fn-summary .soft, .fn-summary .t { color: var(--soft); }
-.fn-summary dl { display: grid; grid-template-columns: max-content max-content; gap: 1px 16px;
+.fn-summary.fn-summary dl { display: grid; grid-template-columns: max-content max-content; gap: 1px 16px;
   margin: 8px 0 0; padding: 8px 0 0; border-top: 1px solid var(--line); width: max-content; }
-.fn-summary dt { color: var(--soft); font-weight: normal; margin: 0; }
-.fn-summary dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
+.fn-summary.fn-summary dt, .fn-summary.fn-summary dd { float: none; width: auto; margin: 0; padding: 0; white-space: nowrap; }
+.fn-summary.fn-summary dt { color: var(--soft); font-weight: normal; }
+.fn-summary.fn-summary dd { text-align: right; font-variant-numeric: tabular-nums; }
 @media (prefers-color-scheme: dark) { .fn-summary { --line: #3d444d; --soft: #9198a1; } }
 [data-jp-theme-light="true"] .fn-summary, [data-theme="light"] .fn-summary { --line: #d0d7de; --soft: #656d76; }
 [data-jp-theme-light="false"] .fn-summary, [data-theme="dark"] .fn-summary { --line: #3d444d; --soft: #9198a1; }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -139,3 +142,16 @@ def test_the_report(capsys):
     assert capsys.readouterr().err == f"{report}\n"
     assert str(report[1]).endswith("trace 2:\n  argument x: float32[2,3] -> float32[4,3]")
     assert not observers
+
+
+def test_a_function_of_a_notebook_is_named_by_its_cell(monkeypatch):
+    names = types.SimpleNamespace(format_code_name=lambda name: ("Cell", "In[7]"))
+    shell = types.SimpleNamespace(compile=names)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    with fn.explain_compiles() as report:
+        fn.jit(lambda x: x + 1)(jnp.ones(2))
+    assert report[0].where.startswith("In[7]:")
+    names.format_code_name = lambda name: None  # not of a cell
+    with fn.explain_compiles() as report:
+        fn.jit(lambda x: x + 1)(jnp.ones(2))
+    assert report[0].where.startswith("test_explain_compiles.py:")

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import funcnets as fn
-from funcnets import nn, optim, train
+from funcnets import look, nn, optim, train
 from funcnets.core.cell import Version
 from funcnets.core.pack import Pack
 from funcnets.look import arrays
@@ -57,7 +57,25 @@ def read(thing):
 
 
 def words(thing):
-    return " | ".join(read(thing).texts)
+    return " | ".join(text for text in read(thing).texts if text.strip())
+
+
+def test_depth_says_how_many_levels_are_open():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 2)))
+    for depth in range(4):
+        opened = [
+            "open" in attrs
+            for tag, attrs in read(look.view(model, depth=depth)).tags
+            if tag == "details"
+        ]
+        assert opened == [level < depth for level in range(3)]
+
+
+def test_words_stay_apart_without_the_style_sheet():
+    """A notebook that is not trusted yet is shown without it."""
+    plain = "".join(read(nn.Sequential(nn.Linear(3, 2)).requires_grad_(False)).texts)
+    assert "0 Linear in_features=3, out_features=2, bias=True → (*, 2) " in plain
+    assert "weight 2×3 float32 frozen " in plain
 
 
 class Net(nn.Module):
@@ -75,7 +93,7 @@ def test_a_module_is_a_tree_that_opens_and_closes():
     model = Net()
     seen = read(model)
     assert sum(tag == "details" for tag, _ in seen.tags) == 4
-    text = " | ".join(seen.texts)
+    text = " | ".join(text for text in seen.texts if text.strip())
     for part in (
         "Net | training | 418 parameters · 1.7 KiB",
         "conv | Conv2d | 1, 6, kernel_size=(5, 5), stride=(1, 1) | → (*, 6, *, *) | 156 parameters · 624 B",
