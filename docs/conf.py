@@ -26,6 +26,7 @@ extensions = [
     "mathml",
     "notebook_links",
     "torch_table",
+    "views",
 ]
 exclude_patterns = ["_ext", "_static", "**/.ipynb_checkpoints", "**/README.md"]
 
@@ -43,6 +44,7 @@ toc_object_entries_show_parents = "hide"
 autosummary_generate = False
 autodoc_inherit_docstrings = False  # or every layer would show Module.forward's text
 autodoc_member_order = "groupwise"
+autodoc_preserve_defaults = True  # jnp.bfloat16, not <class 'jax.numpy.bfloat16'>
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
@@ -50,6 +52,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Shape", "notes_style"), ("State", "notes_style")]
 napoleon_use_ivar = True
+napoleon_use_rtype = False
 # What belongs to other projects cannot be looked up without a network.
 nitpicky = True
 nitpick_ignore_regex = [
@@ -71,4 +74,4 @@ html_copy_source = False
 html_show_sphinx = False
 html_permalinks_icon = "#"
 pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"

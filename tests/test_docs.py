@@ -22,30 +22,48 @@ import links  # noqa: E402
 import torch_names  # noqa: E402
 
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "```python\n" in p.read_text())
+FENCE = re.compile(r"^```(python|text|\{view\} \w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 class Prints:
-    """Stands for ``print``. What follows on the line, ``print(x)  # 3``, must contain what is printed."""
+    """Stands for ``print``. What follows on the line, ``print(x)  # 3``, must name what is printed."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path, self.lines, self.checked = path, path.read_text().splitlines(), 0
+        self.printed: list[str] = []
 
     def __call__(self, *values: Any, sep: str = " ") -> None:
         text = sep.join(map(str, values))
+        self.printed.append(text)
         line = sys._getframe(1).f_lineno
         _, _, said = self.lines[line - 1].partition("  # ")
         if said:
-            assert text in said, f"{self.path.name}:{line} prints {text!r}"
+            whole = rf"(?<![\w.-]){re.escape(text)}(?![\w-]|\.\d)"
+            assert re.search(whole, said), f"{self.path.name}:{line} prints {text!r}"
             self.checked += 1
+
+    def shown(self, line: int, said: str) -> None:
+        """A block of text shows what the block of code before it prints."""
+        assert "\n".join(self.printed).strip() == said.strip(), (
+            f"{self.path.name}:{line} is not what is printed:\n" + "\n".join(self.printed)
+        )
+        self.checked += 1
 
 
 def run(path: pathlib.Path) -> Prints:
     """All ```python blocks of a page in one namespace, at the lines where they stand."""
     text, prints = path.read_text(), Prints(path)
     names: dict[str, Any] = {"__name__": "page", "print": prints}
-    for block in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
-        above = text[: block.start(1)].count("\n")
-        exec(compile("\n" * above + block[1], str(path), "exec"), names)
+    for block in FENCE.finditer(text):
+        above = text[: block.start(2)].count("\n")
+        if block[1] == "text":
+            prints.shown(above, block[2])
+            continue
+        if block[1].startswith("{view}"):
+            assert names[block[1].split()[1]]._repr_html_()
+            continue
+        prints.printed.clear()
+        exec(compile("\n" * above + block[2], str(path), "exec"), names)
     return prints
 
 
@@ -56,13 +74,38 @@ def test_the_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch):
         run(path)
 
 
-def test_a_page_that_says_something_else_is_noticed(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("```python\nprint(1 + 1)  # 2\n```\n\n```python\nprint(1 + 1)  # 3\n```\n")
-    with pytest.raises(AssertionError, match="page.md:6 prints '2'"):
-        run(page)
-    page.write_text("```python\nprint(1 + 1)  # 2\n```\n")
-    assert run(page).checked == 1
+def test_every_block_of_code_is_one_that_runs():
+    """A fence that is written in another way would be shown and never run."""
+    for path in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
+        fences = re.findall(
+            r"^ *(?:```+|~~~+|:::+) *\{?(?:code\S* +)?(py\S*|ipy\S*)", path.read_text(), re.M
+        )
+        count = len(re.findall(r"^```python\n", path.read_text(), re.MULTILINE))
+        assert len(fences) == count, f"{path.name}: {fences}"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("```python\nprint(1 + 1)  # 2\n```\n\n```python\nprint(1 + 1)  # 3\n```\n", "page.md:6 prints '2'"),
+        ("```python\nprint(2)  # 12\n```\n", "prints '2'"),
+        ("```python\nprint(1)\nprint(2)\n```\n\n```text\n1\n3\n```\n", "page.md:6 is not what"),
+    ],
+)  # fmt: skip
+def test_a_page_that_says_something_else_is_noticed(tmp_path, page, message):
+    path = tmp_path / "page.md"
+    path.write_text(page)
+    with pytest.raises(AssertionError, match=message):
+        run(path)
+
+
+def test_a_page_that_fails_is_noticed(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("```python\nprint(1 + 1)  # 2\n```\n\n```text\n2\n```\n")
+    assert run(path).checked == 2
+    path.write_text("```python\nx = 1\n```\n\n```python\nx.shape\n```\n")
+    with pytest.raises(AttributeError):
+        run(path)
 
 
 # --- the reference ----------------------------------------------------------------------------

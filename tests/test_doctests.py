@@ -39,6 +39,8 @@ def test_examples_run(name):
 #      Returns   for functions that return something else than one of our own classes,
 #      Examples  with >>>;
 #    an exception class explains itself in its sentence.
+#    A layer has Shape, References and a formula, unless it only moves or keeps numbers; a function
+#    of ``functional`` has Raises.
 # 3. What is not said there may be said by a class or function to which the docstring refers: as
 #    :class:`name` or :func:`name` anywhere, or as ``name`` in the first line or under Returns. So an
 #    alias, a pair of ``layers``, or a function that takes another's arguments need not repeat them.
@@ -88,6 +90,8 @@ def resolve(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+#: Layers without arithmetic.
+PLAIN = re.compile(r"Identity|FromLayer|\w+Pad[123]d")
 PRIVATE = re.compile(r"\._|^funcnets\.(errors|examples)")
 EVERYTHING = unique([name for name in MODULES if not PRIVATE.search(name)])
 PUBLIC = unique(ROOMS)
@@ -95,6 +99,16 @@ PUBLIC = unique(ROOMS)
 
 def is_exception(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, BaseException)
+
+
+def is_layer(path: str, value: Any) -> bool:
+    """A public class of ``nn`` that computes something."""
+    return (
+        path.rpartition(".")[0] == "funcnets.nn"
+        and inspect.isclass(value)
+        and issubclass(value, fn.Module)
+        and value.forward is not fn.Module.forward
+    )
 
 
 def section(doc: str, title: str) -> str:
@@ -152,6 +166,23 @@ def returns_something(value: Any) -> bool:
     return text not in own and annotation is not inspect.Signature.empty
 
 
+def test_every_public_module_is_among_the_rooms():
+    """Or its names would be looked at by nobody."""
+    packages = {
+        name
+        for name in MODULES
+        if hasattr(importlib.import_module(name), "__path__") and not re.search(r"\._", name)
+    }
+    listed = {
+        value.__name__
+        for room in ROOMS
+        for name, value in inspect.getmembers(importlib.import_module(room), inspect.ismodule)
+        if name in importlib.import_module(room).__all__
+    }
+    # The mechanism, which has no names for users but those of funcnets itself; and programs.
+    assert (packages | listed) - {*ROOMS} == {"funcnets.core", "funcnets.examples"}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_name_in_all_is_there_once(name):
     module = importlib.import_module(name)
@@ -189,4 +220,16 @@ def test_it_says_what_users_need(path):
         missing.append("Returns")
     if not any(say(value, lambda doc: ">>>" in doc)):
         missing.append("Examples")
+    titles = []
+    if is_layer(path, value):
+        titles = ["Shape", "References"]
+        if not PLAIN.fullmatch(value.__name__) and not any(
+            say(value, lambda doc: ":math:" in doc or ".. math::" in doc)
+        ):
+            missing.append("a formula")
+    elif path.startswith("funcnets.functional.") and not inspect.isclass(value):
+        titles = ["Raises"]
+    for title in titles:
+        if not any(say(value, lambda doc, title=title: section(doc, title))):
+            missing.append(title)
     assert not missing

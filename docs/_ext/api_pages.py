@@ -1,5 +1,5 @@
 """``{api}`` blocks: a table of the names, then each with its docstring. ``{pairs}``: what ``layers`` makes of
-classes. ``{functions}``: links to all functions.
+classes. ``{functions}``: links to all functions. ``{contents}``: the pages named in it, each with its names.
 
     ```{api} funcnets.nn
     Conv1d
@@ -14,12 +14,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pathlib
 import re
 from typing import Any
 
-from api_names import BLOCK
+from api_names import BLOCK, listed
 from sphinx.application import Sphinx
+from sphinx.domains.python._object import PyObject
 from sphinx.util.nodes import make_refnode
+
+PAGES = pathlib.Path(__file__).parent.parent / "api"
+#: An entry for more than one name, as napoleon writes it.
+FIELD = re.compile(r"( *):(param|ivar) ((?:\S+, *|\S+ and )+\S+?):(.*)$")
 
 #: Classes that are put together of parts, whose methods are shown as their own.
 WHOLE = {"funcnets.nn.Module", "funcnets.nn.Parameter"}
@@ -75,9 +81,22 @@ def functions(_: re.Match[str]) -> str:
     return "\n".join(["```{eval-rst}", ",\n".join(links), "```"])
 
 
+def contents(block: re.Match[str]) -> str:
+    """The pages of a family: for each its title, and links to what it shows."""
+    lines = ["```{toctree}", ":hidden:", "", *block[1].split(), "```", ""]
+    for page in block[1].split():
+        text = (PAGES / f"{page}.md").read_text()
+        title = re.match(r"# (.*)\n", text)
+        assert title, f"{page}.md has no title"
+        links = [f"{{py:obj}}`~{module}.{name}`" for module, name in listed(text)]
+        lines += [f"**[{title[1]}]({page}.md)**{': ' if links else ''}{', '.join(links)}", ""]
+    return "\n".join(lines)
+
+
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
     if docname.startswith("api/"):
         text = BLOCK.sub(expand, source[0])
+        text = re.sub(r"^```\{contents\}\n([\w\n]+)```$", contents, text, flags=re.MULTILINE)
         text = re.sub(r"^```\{pairs\}\n```$", pairs, text, flags=re.MULTILINE)
         source[0] = re.sub(r"^```\{functions\}\n```$", functions, text, flags=re.MULTILINE)
 
@@ -86,6 +105,33 @@ def mend(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
     """In text for people ``torch.nn.functional.relu_`` is a name, in reStructuredText a link: make it code."""
     for i, line in enumerate(lines):
         lines[i] = re.sub(r"(?<![`\w.])((?:\w+\.)+\w+_)(?![\w`])", r"``\1``", line)
+    lines[:] = parted(lines)
+
+
+def parted(lines: list[str]) -> list[str]:
+    """Several names that are explained together, ``kdim, vdim: ...``, get an entry each, and so each its type."""
+    found, i = [], 0
+    while i < len(lines):
+        field, end = FIELD.match(lines[i]), i + 1
+        if field is None:
+            found.append(lines[i])
+        else:
+            while end < len(lines) and re.match(rf"{field[1]} +\S", lines[end]):
+                end += 1
+            for name in re.split(r",? and |, *", field[3]):
+                found += [f"{field[1]}:{field[2]} {name}:{field[4]}", *lines[i + 1 : end]]
+        i = end
+    return found
+
+
+def spelled(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str, Any] | None:
+    """Defaults are shown as they are written, but a reader does not know our private constants."""
+    if signature is None:
+        return None
+    home = inspect.getmodule(obj)
+    return re.sub(r"=(_\w+)", lambda m: f"={getattr(home, m[1])!r}", signature), returns
 
 
 def resolve(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
@@ -105,7 +151,11 @@ def resolve(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":  # Sphinx' word for them is "Variables"
+            field.label = "Attributes"
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", mend)
+    app.connect("autodoc-process-signature", spelled)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -60,7 +60,9 @@ def converted(latex: str, display: str) -> str:
 
 
 def inline(self: Any, node: nodes.math) -> None:
-    self.body.append(f'<span class="math">{converted(node.astext(), "inline")}</span>')
+    # A long one gets a box that can scroll on a phone; within a line that would spoil the baseline.
+    kind = "math long" if len(node.astext()) > 50 else "math"
+    self.body.append(f'<span class="{kind}">{converted(node.astext(), "inline")}</span>')
     raise nodes.SkipNode
 
 

@@ -28,12 +28,12 @@ def said(room: str, row: torch_names.Row) -> str:
         return f"is not here: {row.note}"
     if row.differs:
         return f"[differs](torch-differences.md#{slug(row.differs)})"
-    return "the same"
+    return "same"
 
 
 def table(block: re.Match[str]) -> str:
     room, prefix = block[1], SHORT.get(block[1], block[1])
-    lines = [f"| `torch.{room}` | here | |", "|---|---|---|"]
+    lines = [f"| `torch.{room}` | here | compared |", "|---|---|---|"]
     for row in torch_names.rows(room):
         shown = f"{prefix}.{row.name}".lstrip(".")
         ours = f"{{py:obj}}`{shown} <{row.ours}>`" if row.ours else ""

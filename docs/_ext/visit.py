@@ -29,11 +29,19 @@ PICTURED = (
     "torch-table",
     "notebooks/05_layers_of_my_model",
 )
-# What stands out of the page, unless it is within a box that scrolls by itself.
-TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# What stands out of the page, or of the theme's box around all of the text, which would scroll by itself.
+TOO_WIDE = """
+const boxes = [document.documentElement, ...document.querySelectorAll(".content")];
+return Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth));
+"""
 THEME = "document.body.dataset.theme = arguments[0]; localStorage.setItem('theme', arguments[0])"
-SEARCH = """const found = [...document.querySelectorAll('#search-results li a')].map(a => a.textContent);
-return found.length && found"""
+#: What a reader may type into the search box, and a page that then must be among the results.
+QUERIES = {"LayerNorm": "api/norm.html", "frozen parameters": "guides/freezing.html"}
+ENTER = "\ue007"
+FOUND = """
+const links = [...document.querySelectorAll("#search-results li a")];
+return links.some(link => link.href.includes(arguments[0]));
+"""
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -54,13 +62,18 @@ def served(folder: pathlib.Path) -> Iterator[str]:
 
 
 def search(view: Browser, address: str) -> list[str]:
-    """What is wrong with the search for a layer."""
-    view.open(f"{address}/search.html?q=LayerNorm")
-    try:
-        found = view.wait(SEARCH)
-    except TimeoutError:
-        return ["search: nothing found for LayerNorm"]
-    return [] if any("LayerNorm" in title for title in found) else [f"search: {found}"]
+    """What is wrong with the search: words typed on the first page, and where the results lead."""
+    found = []
+    for query, wanted in QUERIES.items():
+        view.open(f"{address}/index.html")
+        box = view.send("POST", "/element", {"using": "css selector", "value": ".sidebar-search"})
+        view.send("POST", f"/element/{next(iter(box.values()))}/value", {"text": query + ENTER})
+        try:
+            view.wait(FOUND, f"/{wanted}")
+        except TimeoutError:
+            found.append(f"search for {query!r}: {wanted} is not among the results")
+        found += [f"search for {query!r}: {message}" for message in view.errors()]
+    return found
 
 
 def visit(site: pathlib.Path, pictures: pathlib.Path | None) -> tuple[int, list[str]]:
@@ -81,6 +94,7 @@ def visit(site: pathlib.Path, pictures: pathlib.Path | None) -> tuple[int, list[
                         view.run(THEME, theme)
                         title = page.removesuffix(".html").replace("/", "-")
                         view.picture(pictures / f"{title}-{name}-{theme}.png")
+        view.size(*SIZES["wide"])
         found += search(view, address)
     return len(pages), found
 

@@ -199,7 +199,7 @@ class RNN(RNNBase):
         weight_ih_l[k]: the input's weights of layer k, :math:`(\text{hidden\_size}, *)`.
         weight_hh_l[k]: the state's, :math:`(\text{hidden\_size}, \text{hidden\_size})`.
         bias_ih_l[k], bias_hh_l[k]: :math:`(\text{hidden\_size})`.
-        weight_ih_l[k]_reverse and so on: of the reverse direction. All are from
+        weight_ih_l[k]_reverse: and the others, of the reverse direction. All are from
             :math:`\mathcal{U}(-k, k)` with :math:`k = 1 / \sqrt{\text{hidden\_size}}`.
 
     Raises:
@@ -282,7 +282,7 @@ class LSTM(RNNBase):
         weight_hh_l[k]: :math:`(4 \cdot \text{hidden\_size}, \text{proj\_size or hidden\_size})`.
         bias_ih_l[k], bias_hh_l[k]: :math:`(4 \cdot \text{hidden\_size})`.
         weight_hr_l[k]: :math:`(\text{proj\_size}, \text{hidden\_size})`, if there is a projection.
-        weight_ih_l[k]_reverse and so on: of the reverse direction. All are from
+        weight_ih_l[k]_reverse: and the others, of the reverse direction. All are from
             :math:`\mathcal{U}(-k, k)` with :math:`k = 1 / \sqrt{\text{hidden\_size}}`.
 
     Raises:
@@ -355,7 +355,7 @@ class GRU(RNNBase):
         weight_ih_l[k]: :math:`(3 \cdot \text{hidden\_size}, *)`, the gates r, z, n.
         weight_hh_l[k]: :math:`(3 \cdot \text{hidden\_size}, \text{hidden\_size})`.
         bias_ih_l[k], bias_hh_l[k]: :math:`(3 \cdot \text{hidden\_size})`.
-        weight_ih_l[k]_reverse and so on: of the reverse direction. All are from
+        weight_ih_l[k]_reverse: and the others, of the reverse direction. All are from
             :math:`\mathcal{U}(-k, k)` with :math:`k = 1 / \sqrt{\text{hidden\_size}}`.
 
     Raises:
