@@ -60,15 +60,10 @@ def fill(jobs: Sequence[Job]) -> None:
     blocks = [(job, at) for job in by_blocks for at in range(0, job.out.size, BLOCK)]
     if sum(job.out.size for job in by_blocks) <= 2 * BLOCK:
         _fill_blocks(iter(blocks))
-    else:  # whoever is done with a block takes the next
-        shared, workers = iter(blocks), os.cpu_count() or 1
-        list(_threads().map(_fill_blocks, [shared] * min(workers, len(blocks))))
-
-
-@functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    """NumPy lets go of the interpreter while it computes, so threads do run side by side."""
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="funcnets-draw")
+    else:  # whoever is done with a block takes the next; NumPy computes without holding the interpreter
+        shared, workers = iter(blocks), min(os.cpu_count() or 1, len(blocks))
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            list(pool.map(_fill_blocks, [shared] * workers))
 
 
 def _fill_blocks(blocks: Iterator[tuple[Job, int]]) -> None:
