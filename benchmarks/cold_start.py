@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import zoo
 
-MODELS = ["lenet", "resnet50", "gpt2"]
+MODELS = ["lenet", "blocks24", "resnet50", "gpt2"]
 CONTENDERS = [
     "funcnets, stateful",
     "flax.nnx, nnx.jit",

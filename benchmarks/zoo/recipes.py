@@ -204,6 +204,10 @@ CASES = {
         "transformer, 4 layers of 256, T=128, batch 8",
         *(transformer(4, 256, 4), 3_159_552, (8, 128, 256), (8, 128, 256), MEAN),
     ),
+    "blocks24": Case(
+        "transformer, 24 layers of 64, T=16, batch 2",
+        *(transformer(24, 64, 4), 1_199_744, (2, 16, 64), (2, 16, 64), MEAN),
+    ),
     "resnet50": Case(
         "ResNet-50, 3x64x64, batch 2", resnet50, 25_557_032, (2, 3, 64, 64), (2,), classes=1000
     ),
