@@ -197,7 +197,7 @@ def measure(model: str, rounds: int, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main(rounds: int = 3, *models: str) -> str:
+def main(rounds: int = 2, *models: str) -> str:
     """Measure the named models (all by default); print the tables as they come and return them."""
     names, missing = zoo.installed(CONTENDERS)
     text = [missing] if missing else []
@@ -213,4 +213,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:])
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 3, *sys.argv[2:])
+        main(int(sys.argv[1]) if sys.argv[1:] else 2, *sys.argv[2:])
