@@ -1,7 +1,7 @@
-"""Packs: many small cells that cross the boundary of a compiled step as one array.
+"""Packs: many small cells that cross the boundary of a compiled step as a few larger ones.
 
 Every array that goes into a compiled program and comes out of it costs a few microseconds, whatever its
-size. So what a step replaces, and is small, ``fn.jit`` keeps in one array for each dtype: parameters and
+size. So what a step replaces, and is small, ``fn.jit`` keeps in a few larger arrays: parameters and
 an optimizer's moments alike. Inside the trace a cell's value is a slice of it, which XLA folds away.
 
 Outside, a packed cell is one without an array of its own. Whoever asks for its value gets a piece of
