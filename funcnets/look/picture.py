@@ -37,7 +37,7 @@ class Picture:
         >>> from funcnets import look, nn
         >>> picture = look.draw(nn.Linear(3, 2))
         >>> picture.svg[:4], picture
-        ('<svg', Picture(230 x 163))
+        ('<svg', Picture(230 x 151))
     """
 
     def __init__(self, svg: str) -> None:
