@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from funcnets.look.graph import Graph, Group, Node
-from funcnets.look.layout import BUS, HEAD, PAD, STEP, Layout
+from funcnets.look.layout import BUS, HEAD, PAD, STEP, TURN, Layout
 from funcnets.look.places import BOX, Edge, Fork, Place, box_title, frame_title
 from funcnets.look.svg import Canvas
 from funcnets.look.theme import fit, width_of
@@ -25,7 +25,7 @@ def draw_blocks(graph: Graph, width: float) -> Canvas:
     layout = Layout(graph, width)
     carried = max(len(edges) for edges in layout.carried)
     side = MARGIN + (STEP * carried + 14 if carried else 0)
-    canvas = Canvas(layout.right + 2 * side, layout.bottom + 2 * MARGIN - 14, side, MARGIN - 8)
+    canvas = Canvas(layout.right + 2 * side, 0, side, MARGIN - 8)
     routes = {edge: _past(layout, edge) for edge in layout.skips}
     for group in {id(g): g for p in layout.places for g in p.outer}.values():
         for row in range(len(layout.rows)):
@@ -43,6 +43,7 @@ def draw_blocks(graph: Graph, width: float) -> Canvas:
             _direct(layout, canvas, edge)
     for place in layout.places:
         _box(canvas, place)
+    canvas.trim(18)
     return canvas
 
 
@@ -65,9 +66,9 @@ def _frame(
 
     def side(place: Place, which: int, broken: bool) -> float:
         # The frames further in that begin or end here are between.
-        number = {0: place.number, 1: place.number}[which]
-        there = sum(layout.ends[id(g)][which] == number for g in within[place][1:])
-        return PAD * (deep[place] if broken else 1 + there)
+        there = sum(layout.ends[id(g)][which] == place.number for g in within[place][1:])
+        turn = TURN if place.strip.turns else 0
+        return PAD * (deep[place] if broken else 1 + there) + turn
 
     numbers = {p.number for p in inside}
     lines = [
@@ -78,6 +79,8 @@ def _frame(
     ]
     below = max(deep.values())
     left = min([p.x - side(p, 0, False) for p in inside] + [x - 8 for x, _ in lines])
+    if begins not in numbers:  # it goes on from the row above
+        left = min(left, PAD * level)
     right = max(
         [p.right + side(p, 1, p is last and ends not in numbers) for p in inside]
         + [x + 8 for x, _ in lines]
@@ -104,9 +107,21 @@ def _direct(layout: Layout, canvas: Canvas, edge: Edge) -> None:
         canvas.path([*points, (two.x, two.y)], arrow=True)
         canvas.text((points[-2][0] + points[-3][0]) / 2, points[-2][1] - 5, text, "dim", size=11)
         return
+    if one.strip is two.strip and one.y != two.y:  # the lines of a branch
+        right = max(p.right for line in one.strip.lines for p in line if isinstance(p, Place))
+        right, left, low = right + TURN - 2, two.x - TURN, two.y - BOX / 2 - 10
+        points = [(one.right, one.y), (right, one.y), (right, low), (left, low), (left, two.y)]
+        canvas.path([*points, (two.x, two.y)], arrow=True)
+        canvas.text((left + right) / 2, low - 5, text, "dim", size=11)
+        return
     before, after = layout.around(edge)
     start = one.right + PAD * layout.closes(one)
     end = two.x - PAD * layout.opens(two)
+    # A shape does not stand on the frame around branches.
+    if before is not one and layout.closes(before):
+        start = before.x + before.width + PAD * layout.closes(before)
+    if after is not two and layout.opens(after):
+        end = after.x - PAD * layout.opens(after)
     bend = start
     if isinstance(before, Fork):  # lines meet before the box that is next
         end = bend = after.x - PAD * layout.opens(after) - BUS

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from funcnets.look.graph import Graph, Group, Node, shape_text
 from funcnets.look.places import BOX, Edge, Fork, Place, Strip, frame_title, heads, size_of, tails
 from funcnets.look.theme import width_of
 
-__all__ = ["BUS", "HEAD", "PAD", "STEP", "Layout"]
+__all__ = ["BUS", "HEAD", "PAD", "STEP", "TURN", "Layout"]
 
 PAD, LANE = 12, 22
 HEAD = 25  # above a frame's boxes, for its title
 STEP = 9  # between lines that go down beside boxes, from one to the next
 LABELLED = 17  # between lines that go back between two rows, with their shapes
 APART = 12  # between branches
+TURN = 12  # beside a branch of several lines, for what goes from one to the next
+DOWN = BOX + 30  # from one of its lines to the next
 BUS = 14  # where lines part before branches, and meet after them
 
 
@@ -72,7 +74,7 @@ class Layout:
         for i, place in enumerate(self.places):
             for group in place.outer:
                 self.ends[id(group)] = self.ends.get(id(group), (i, i))[0], i
-        self.widest = 1.6 * width
+        self.asked, self.widest = width, 1.6 * width
         self.top = self._strip(0, len(self.places), [])
         self.skips = [edge for edge in self.edges if not self.direct(edge)]
         for strip in self._strips(self.top):
@@ -83,10 +85,10 @@ class Layout:
         # A module that is opened, and branches, had better be seen in one row.
         forks = [self._whole(item) for item in self.top.items if isinstance(item, Fork)]
         frames = {id(g): g for item in self.top.items for g in item.outer}
-        spans = [s for s in map(self._span, frames.values()) if s <= 1.4 * width]
+        spans = [s for s in map(self._span, frames.values()) if s <= 1.25 * width]
         self.width = max([width, *forks, *spans])
         everything = self._measured(self.top)
-        if everything <= 1.25 * self.width:  # rather than a row with an output alone
+        if everything <= 1.15 * self.width:  # rather than a row with an output alone
             self.width = everything + 1
         self._rows()
         self._lanes()
@@ -139,6 +141,7 @@ class Layout:
             if whole:
                 fork = Fork([self._strip(a, b + 1, common) for a, b in found], common)
                 self._measure(Strip([fork], common))
+                self._break_long(fork)
                 if self._whole(fork) <= self.widest:
                     return fork
             # What comes before the branches may have been taken for the beginning of the first one.
@@ -150,8 +153,51 @@ class Layout:
 
     def _whole(self, fork: Fork) -> float:
         """The width of a fork with the boxes where it begins and ends, about."""
-        ends = self.places[max(fork.first - 1, 0)].width, self.places[fork.last + 1].width
-        return fork.width + sum(ends) + 200
+        one, two = max(fork.first - 1, 0), fork.last + 1
+        ends = self.places[one].width + self.places[two].width
+        into = self._need((one, i) for i in heads(fork))
+        out = self._need((i, two) for i in tails(fork))
+        return fork.width + ends + into + out + 2 * (BUS + PAD)
+
+    def _break_long(self, fork: Fork) -> None:
+        """Give branches that are wider than a row several lines, where nothing but one line goes along them."""
+        room = fork.width + 1.1 * self.asked - self._whole(fork)
+        if fork.width <= room + 0.15 * self.asked:
+            return
+        for strip in fork.branches:
+            lo, hi = strip.items[0].first, strip.items[-1].last
+            chain = all(
+                isinstance(item, Place) and item.outer == strip.outer for item in strip.items
+            )
+            ends = (fork.first - 1, lo), (hi, fork.last + 1)
+            within = range(lo, hi + 1)
+            alone = all(
+                (a, b) in ends or (a in within and b == a + 1 <= hi)
+                for a, b in self.edges
+                if a in within or b in within
+            )
+            if chain and alone and self._measured(strip) > room:
+                self._break(strip, room)
+        fork.width = max(map(self._measured, fork.branches))
+
+    def _break(self, strip: Strip, room: float) -> None:
+        """As few lines as have room, of about the same width."""
+        items = strip.items
+
+        def turns(width: float) -> list[int]:
+            found, used = [], 0.0
+            for i, item in enumerate(items):
+                used += item.width + (item.before if used else 0.0)
+                if used > width and i:
+                    found.append(i)
+                    used = item.width
+            return found
+
+        number = len(turns(room - 2 * TURN))
+        width = room - 2 * TURN
+        while len(turns(width - 10)) == number and width > 100:
+            width -= 10
+        strip.turns = turns(width)
 
     def _branches(self, join: int, lo: int) -> list[tuple[int, int]]:
         """The chains of boxes before a box, each of which gives to it, and none to another one."""
@@ -241,16 +287,20 @@ class Layout:
                 item.width = max(map(self._measure, item.branches)) + sides
         for one, two in itertools.pairwise(strip.items):
             pairs = itertools.product(tails(one), heads(two))
-            texts = [self.labels[pair] for pair in pairs if pair in self.labels]
-            need = max((max(36, width_of(text, 11) + 22) for text in texts), default=24)
             buses = isinstance(one, Fork) + isinstance(two, Fork)
-            two.before = need + BUS * buses + (self.closes(one) + self.opens(two)) * PAD
+            borders = self.closes(one) + self.opens(two)
+            two.before = self._need(pairs) + BUS * buses + PAD * borders
         # A frame with a long title has to be as wide as that.
         for group in {id(g): g for i in strip.items for g in i.outer[len(strip.outer) :]}.values():
             inside = [item for item in strip.items if group in item.outer]
             room = sum(i.width for i in inside) + sum(i.before for i in inside[1:])
             inside[0].width += max(0.0, min(width_of(frame_title(group), 11), 200) - room)
         return self._measured(strip)
+
+    def _need(self, pairs: Iterable[Edge]) -> float:
+        """The room for the shapes on lines."""
+        texts = [self.labels[pair] for pair in pairs if pair in self.labels]
+        return max((max(36, width_of(text, 11) + 22) for text in texts), default=24)
 
     def _span(self, group: Group) -> float:
         inside = [item for item in self.top.items if group in item.outer]
@@ -276,7 +326,7 @@ class Layout:
             options, used, i = [], 0.0, end - 1
             while i >= 0:
                 used += items[i].width + (items[i + 1].before if i + 1 < end else 0.0)
-                wide = used + self.opens(items[i]) * PAD
+                wide = used + len(items[i].outer) * PAD
                 if wide > self.width and i < end - 1:
                     break
                 # Few rows, and none that is nearly empty.
@@ -289,8 +339,11 @@ class Layout:
             starts.insert(0, best[starts[0]][1])
         self.rows = [items[a:b] for a, b in itertools.pairwise([*starts, len(items)])]
         for row, line in enumerate(self.rows):
-            self._across(line, 0.0, row)
-        self.right = max(i.x + i.width + self.closes(i) * PAD for line in self.rows for i in line)
+            # Frames that go on from the row above begin again.
+            self._across(line, PAD * (len(line[0].outer) - self.opens(line[0])), row)
+        self.right = max(
+            line[-1].x + line[-1].width + PAD * len(line[-1].outer) for line in self.rows
+        )
 
     def _across(self, items: Sequence[Place | Fork], x: float, row: int) -> None:
         """Give what stands in a line its place from left to right."""
@@ -305,9 +358,14 @@ class Layout:
                 spare = room - self._measured(branch)
                 free = any(b == branch.items[0].first for _, b in self.edges)
                 shift = spare / 2 if free else spare  # inputs stand before what uses them
-                self._across(branch.items, item.x + STEP * len(item.entering) + shift, row)
+                start = item.x + STEP * len(item.entering) + shift + TURN * bool(branch.turns)
+                for line in branch.lines:
+                    self._across(line, start, row)
 
     def _measured(self, strip: Strip) -> float:
+        if strip.turns:
+            lines = [sum(i.width + i.before for i in li) - li[0].before for li in strip.lines]
+            return max(lines) + 2 * TURN
         items = strip.items
         ends = (self.opens(items[0]) + self.closes(items[-1])) * PAD
         return sum(i.width for i in items) + sum(i.before for i in items[1:]) + ends
@@ -383,11 +441,10 @@ class Layout:
         for row, items in enumerate(self.rows):
             frames = max(len(item.outer) for item in items)
             up, down = self._extent(items, 0, row)
-            y += up + (18 if frames == 0 else 6)
+            y += up + (18 if frames == 0 and row else 6 if row else 0)
             self._down(items, self.top, y, row)
             y += down + self.top.depth.get(row, 0) * LANE + 16 + frames * 5
             y += LABELLED * len(self.carried[row]) + STEP
-        self.bottom = y
 
     def _extent(self, items: Sequence[Place | Fork], level: int, row: int) -> tuple[float, float]:
         """How far a line of boxes reaches up and down."""
@@ -402,7 +459,8 @@ class Layout:
     def _room(self, branch: Strip, row: int) -> float:
         lanes = branch.depth.get(row, 0)
         below = 18 + LANE * lanes - 8 if lanes else 0
-        return sum(self._extent(branch.items, len(branch.outer), row)) + below + APART
+        lines = DOWN * len(branch.turns)
+        return sum(self._extent(branch.items, len(branch.outer), row)) + lines + below + APART
 
     def _down(self, items: Sequence[Place | Fork], strip: Strip, y: float, row: int) -> None:
         """Give what stands in a line its height."""
@@ -414,5 +472,6 @@ class Layout:
             top = y - sum(self._room(b, row) for b in item.branches) / 2 + APART / 2
             for branch in item.branches:
                 up, _ = self._extent(branch.items, len(branch.outer), row)
-                self._down(branch.items, branch, top + up, row)
+                for number, line in enumerate(branch.lines):
+                    self._down(line, branch, top + up + DOWN * number, row)
                 top += self._room(branch, row)

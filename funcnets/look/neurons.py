@@ -86,8 +86,7 @@ def draw_neurons(columns: list[Column], most: int) -> Canvas:
         if i:
             x += max(130.0, (room[i - 1] + wide) / 2 + 18)
         xs.append(x)
-    below = 18 + 15 * max(1 + len(c.activations) for c in columns)
-    canvas = Canvas(xs[-1] + room[-1] / 2 + 40, tall + below + 62, 20, 42)
+    canvas = Canvas(xs[-1] + room[-1] / 2 + 40, 0, 20, 42)
     places = [[tall / 2 + (i - (len(s) - 1) / 2) * PITCH for i in range(len(s))] for s in shown]
     for i in range(len(columns) - 1):
         canvas.lines(
@@ -114,6 +113,7 @@ def draw_neurons(columns: list[Column], most: int) -> Canvas:
         canvas.text(xs[i], bottom, f"{column.size:,}", "ink", size=12)
         for j, name in enumerate(column.activations, 1):
             canvas.text(xs[i], bottom + 15 * j, fit(name, 11, 150), "dim", size=11, italic=True)
+    canvas.trim(16)
     return canvas
 
 

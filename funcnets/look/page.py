@@ -21,6 +21,7 @@ from funcnets.look.calls import record
 from funcnets.look.graph import count, hyper, shape_text
 from funcnets.look.inputs import OTHER_DTYPES, as_inputs, module_of, shapes_are_floats
 from funcnets.look.style import STYLE
+from funcnets.look.table_text import size as bytes_text
 from funcnets.look.theme import escape, family_of
 from funcnets.nn import Stack
 from funcnets.optim import Optimizer
@@ -129,13 +130,6 @@ def _tag(text: Any, kind: str) -> str:
 # --- counting ---------------------------------------------------------------------------------
 
 
-def _bytes(number: int) -> str:
-    for size, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} B"
-
-
 def _sums(module: Module) -> tuple[int, int, int, int, int]:
     """Parameters, those of them that are trained, numbers in buffers, bytes of all, cells without a shape."""
     params = trained = buffers = unknown = 0
@@ -158,7 +152,7 @@ def _sum_text(module: Module) -> str:
     params, _, buffers, size, unknown = _sums(module)
     words = [f"{count(params)} parameters"] if params else []
     words += [f"{count(buffers)} in buffers"] if buffers and not params else []
-    words += [_bytes(size)] if size else []
+    words += [bytes_text(size)] if size else []
     words += ["shapes not known yet"] if unknown else []
     return " · ".join(words)
 
@@ -287,7 +281,7 @@ class _Page:
         )
         line = _tag(name, "name") + _tag(shape, "shape") + _tag(cell.dtype, "dim")
         if alone and cell.settled:
-            line += _tag(_bytes(math.prod(cell.shape) * cell.dtype.itemsize), "dim")
+            line += _tag(bytes_text(math.prod(cell.shape) * cell.dtype.itemsize), "dim")
         if hasattr(cell, "requires_grad_"):
             line += "" if cell.requires_grad else _tag("frozen", "mark fnl-frozen")
         elif not alone:

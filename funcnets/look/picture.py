@@ -37,7 +37,7 @@ class Picture:
         >>> from funcnets import look, nn
         >>> picture = look.draw(nn.Linear(3, 2))
         >>> picture.svg[:4], picture
-        ('<svg', Picture(230 x 163))
+        ('<svg', Picture(230 x 151))
     """
 
     def __init__(self, svg: str) -> None:
@@ -82,7 +82,7 @@ def draw(
     style: str = "auto",
     functions: bool = True,
     neurons: int = 10,
-    width: int = 1080,
+    width: int = 700,
     kwargs: Mapping[str, Any] | None = None,
 ) -> Picture:
     """Draw a model: as columns of neurons if it is small and fully connected, else as boxes.
@@ -91,7 +91,8 @@ def draw(
     value get none. The boxes are the modules that this call calls, and the functions that it applies between them,
     from left to right in the order of the calls; the lines are the arrays, with their shapes. Branches that meet in
     one box stand above one another. Where an array skips boxes its line goes below them. What is repeated is drawn
-    once, with its number.
+    once, with its number. Rows, and branches that are wider than a row, go on in a further line, so that a picture can
+    be read at its size in a notebook and on a page.
 
     Args:
         model: the module to draw.
@@ -102,7 +103,7 @@ def draw(
             with activations between them.
         functions: whether boxes show the functions that are called between modules (``relu``, ``+``, ``reshape``).
         neurons: how many neurons a column has at most; a larger layer has dots in its middle.
-        width: where rows of boxes end, about, in pixels.
+        width: where rows of boxes end, about, in pixels; what had better stay in one row may be a quarter wider.
         kwargs: keyword arguments of the call.
 
     Returns:
@@ -117,7 +118,7 @@ def draw(
         >>> import funcnets as fn
         >>> from funcnets import look, nn
         >>> look.draw(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)))
-        Picture(360 x 303)
+        Picture(360 x 291)
         >>> picture = look.draw(nn.Sequential(nn.Conv2d(1, 6, 5), nn.ReLU()), (8, 1, 28, 28))
         >>> "8×6×24×24" in picture.svg
         True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from funcnets.look.graph import Group, Node
@@ -83,6 +84,12 @@ class Strip:
     fork: Fork | None = None
     lanes: dict[tuple[int, Edge], int] = field(default_factory=dict)
     depth: dict[int, int] = field(default_factory=dict)  # lanes below, by row
+    turns: list[int] = field(default_factory=list)  # where a further line of a long branch begins
+
+    @property
+    def lines(self) -> list[list[Place | Fork]]:
+        ends = [0, *self.turns, len(self.items)]
+        return [self.items[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def size_of(node: Node, name: str) -> tuple[float, float]:

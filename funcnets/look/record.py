@@ -44,10 +44,12 @@ def capture(
         **kwargs: of the call.
 
     Returns:
-        ``(output, captured)``. ``captured`` has the output of each module by its path, in the order in which
-        the calls ended; a list of outputs if the module was called more than once. Of a module inside of
-        ``fn.scan`` or ``fn.vmap`` the outputs of all steps or examples are one array, along a new first axis.
-        A module that was not called is not in it. (What a function under ``jit`` returns, JAX sorts by path.)
+        ``(output, captured)``. ``captured`` has the output of each module by its path, the first of its paths
+        if it has several, in the order in which the first calls ended. A module that was called more than once
+        has a list there, with the output of its first call first: ``captured["cell"][2]`` is that of the third.
+        Of a module inside of ``fn.scan`` or ``fn.vmap`` the outputs of all steps or examples are one array, along
+        a new first axis. A module that was not called is not in it. (What a function under ``jit`` returns, JAX
+        sorts by path; the lists keep their order.)
 
     Raises:
         ArgumentError: a name that no module of the model has; all of them are listed.
@@ -67,6 +69,15 @@ def capture(
         >>> (out, state), inside = fn.capture(layer, *fn.get_variables(model), jnp.ones((5, 4)), names="1")
         >>> list(inside)
         ['1']
+
+        A module that is called twice:
+
+        >>> layer = nn.Tanh()
+        >>> out, inside = fn.capture(nn.Sequential(layer, nn.Linear(4, 4), layer), jnp.ones((5, 4)))
+        >>> {path: len(value) for path, value in inside.items() if isinstance(value, list)}
+        {'0': 2}
+        >>> bool((inside["0"][1] == out).all())
+        True
     """
     model = _looked_at("capture", model)
     run, root = model if isinstance(model, Module) else model.apply, root_of(model)

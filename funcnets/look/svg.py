@@ -41,6 +41,11 @@ class Canvas:
     def __init__(self, width: float, height: float, x: float = 0.0, y: float = 0.0) -> None:
         self.width, self.height, self.x, self.y = width, height, x, y
         self.parts: list[str] = []
+        self.lowest = 0.0  # what is drawn ends there
+
+    def trim(self, margin: float) -> None:
+        """End the picture that far below what is drawn."""
+        self.height = self.lowest + margin
 
     def rect(
         self,
@@ -53,6 +58,7 @@ class Canvas:
         radius: float = 6,
     ) -> None:
         """A rectangle: a ``box`` or ``pill`` of a colour, the ``frame`` of a group, an ``end``."""
+        self.lowest = max(self.lowest, y + h + self.y)
         place = (
             f'x="{_number(x + self.x)}" y="{_number(y + self.y)}" width="{_number(w)}" height="{_number(h)}" '
             f'rx="{_number(min(radius, h / 2))}"'
@@ -85,6 +91,7 @@ class Canvas:
         anchor: str = "middle",
     ) -> None:
         """A line of text, whose baseline is at ``y``."""
+        self.lowest = max(self.lowest, y + size / 4 + self.y)
         style = ' font-weight="600"' * bold + ' font-style="italic"' * italic
         self.parts.append(
             f'<text x="{_number(x + self.x)}" y="{_number(y + self.y)}" font-size="{size}" text-anchor="{anchor}"{style} '
@@ -94,6 +101,7 @@ class Canvas:
     def path(self, points: Sequence[tuple[float, float]], arrow: bool = False) -> None:
         """Straight lines with rounded corners from point to point, horizontal or vertical each."""
         moved = [(x + self.x, y + self.y) for x, y in points]
+        self.lowest = max(self.lowest, *(y for _, y in moved))
         words = [f"M{_number(moved[0][0])} {_number(moved[0][1])}"]
         for (x0, y0), (x1, y1), (x2, y2) in zip(moved, moved[1:], moved[2:]):
             r = min(6.0, (abs(x1 - x0) + abs(y1 - y0)) / 2, (abs(x2 - x1) + abs(y2 - y1)) / 2)
@@ -129,6 +137,7 @@ class Canvas:
 
     def circle(self, x: float, y: float, r: float, colour: str, *, dot: bool = False) -> None:
         """A neuron, or one of the dots that stand for many."""
+        self.lowest = max(self.lowest, y + r + self.y)
         place = f'cx="{_number(x + self.x)}" cy="{_number(y + self.y)}" r="{_number(r)}"'
         if dot:
             self.parts.append(f'<circle {place} fill="{LIGHT[colour]}" class="fnl-f-{colour}"/>')

@@ -95,7 +95,7 @@ def test_a_module_is_a_tree_that_opens_and_closes():
     assert sum(tag == "details" for tag, _ in seen.tags) == 4
     text = " | ".join(text for text in seen.texts if text.strip())
     for part in (
-        "Net | training | 418 parameters · 1.7 KiB",
+        "Net | training | 418 parameters · 1.72 kB",
         "conv | Conv2d | 1, 6, kernel_size=(5, 5), stride=(1, 1) | → (*, 6, *, *) | 156 parameters · 624 B",
         "in_features=24, out_features=10, bias=True | → (*, 10) | 250 parameters",
         "weight | 6×1×5×5 | float32 | not drawn yet",
