@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from funcnets.core.version import Version, step_lock
 
@@ -94,9 +95,13 @@ class Pack:
             start, stop = self.spans[cell]
             piece = self._host[start:stop].reshape(cell.shape)
             where: Any = self._value
+            place = where.sharding if where.committed else None
+            if isinstance(place, NamedSharding):
+                # Arguments took the pack to a mesh, and may have cut it as no piece can be cut.
+                place = NamedSharding(place.mesh, PartitionSpec())
             self.opened = True
             Version.lent += 1
-            return jax.device_put(piece, where.sharding if where.committed else None)
+            return jax.device_put(piece, place)
 
 
 def value_of(cell: Cell) -> jax.Array:
@@ -202,7 +207,9 @@ def grouped(
         while holder._value is None and holder._pack is not None:  # a row's may be packed itself
             holder = holder._pack
         value: Any = holder._value
-        if len(value.sharding.device_set) == 1 and value.is_fully_addressable:
+        # What lies on a mesh stays as it lies, be it a mesh of one device.
+        on_mesh = isinstance(value.sharding, NamedSharding)
+        if not on_mesh and len(value.sharding.device_set) == 1 and value.is_fully_addressable:
             place = (value.sharding, True) if value.committed else (None, False)
             bunched = cell._bunch if bunches is None else bunches[cell]
             groups.setdefault((cell.dtype, place, bunched), []).append(cell)

@@ -16,11 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from funcnets.core.cell import Cell, Stateful, Version, materialise
 from funcnets.core.frame import Frame, running
 from funcnets.core.module import Module, stream_key
-from funcnets.core.pack import Pack, grouped, pack_of, same
+from funcnets.core.pack import Pack, grouped, pack_of, same, value_of
 from funcnets.core.random import stream
 from funcnets.core.reach import Binding, unchanged
 from funcnets.core.remat import compiler_options
@@ -85,18 +86,24 @@ class Program:
         self.lent = -1
         #: Which cells were to be packed together at first: another answer would be another program.
         self.bunches: dict[Cell, int] = {}
-        self._hold([])
+        self._hold([], {})
 
-    def _hold(self, packs: list[Pack]) -> None:
-        """Put what is replaced into ``packs``, as far as they go; what else there is goes by itself."""
-        self.packs = packs
+    def _hold(self, packs: list[Pack], places: dict[Cell, Sharding]) -> None:
+        """Put what is replaced into ``packs``, as far as they go; what else there is goes by itself.
+
+        Cells in ``places`` lie on a mesh of devices, and are to stay as they lie.
+        """
+        self.packs, self.places = packs, places
         packed = {cell for pack in packs for cell in pack.cells}
         self.loose = [cell for cell in self.donated if cell not in packed]
         self.holders: list[Any] = [*packs, *self.loose]
         self.targets = [*self.holders, self.output]
+        # None leaves it to XLA, as for whatever the function returns.
+        shardings = [None] * len(packs) + [places.get(cell) for cell in self.loose]
         self.compiled = jax.jit(
             self._pure,
             donate_argnums=(0,) if self.donate else (),
+            out_shardings=(*shardings, None) if places else None,
             compiler_options=compiler_options(),
         )
 
@@ -131,6 +138,7 @@ class Program:
         self._remember(frame)
         out, news = self._separate(out, frame, inputs, (args, kwargs))
         record(self, args, kwargs, dict(inputs))
+        self.lent = -1  # arguments on a mesh take the cells there, which the next call has to see
         return (*news, out)
 
     def _remember(self, frame: Frame) -> None:
@@ -169,7 +177,10 @@ class Program:
                 value = jax.lax.convert_element_type(value, value.dtype)
             taken.add(id(value))
             news.append(value)
-            self.reshapes |= value.shape != cell._shape or value.dtype != cell._dtype
+            if value.shape != cell._shape or value.dtype != cell._dtype:
+                self.reshapes = True
+                if cell in self.places:
+                    raise Again((), (), [cell])
 
         def apart(leaf: Any) -> Any:
             leaf = frame.read(leaf) if isinstance(leaf, Cell) else leaf
@@ -231,15 +242,21 @@ class Program:
 
     def _prepare(self) -> None:
         """Give every cell a value, and to those that will be donated one that nobody else holds."""
-        materialise(c for c in self.donated if c._value is None and c._pack is None)
+        cells = [*self.donated, *self.kept]
+        materialise(c for c in cells if c._value is None and c._pack is None)
+        places = self._spread(cells)
         self.bunches = self.bunches or {cell: cell._bunch for cell in self.donated}
         groups = grouped([c for c in self.donated if c not in self.unpackable], self.bunches)
         # Two programs that replace the same cells share their pack.
         packs = [pack_of(group) for group in groups]
-        if len(packs) != len(self.packs) or not all(
-            same(old.cells, new.cells) for old, new in zip(self.packs, packs, strict=True)
+        if (
+            places != self.places
+            or len(packs) != len(self.packs)
+            or not all(
+                same(old.cells, new.cells) for old, new in zip(self.packs, packs, strict=True)
+            )
         ):
-            self._hold(packs)
+            self._hold(packs, places)
         elif packs != self.packs:
             self.packs = packs
             self.holders = [*packs, *self.loose]
@@ -255,3 +272,31 @@ class Program:
         for cell in self.loose:
             cell._pack = None
         self.lent = Version.lent
+
+    def _spread(self, cells: list[Cell]) -> dict[Cell, Sharding]:
+        """How what is replaced lies on a mesh, and is to stay, if any of ``cells`` lies on one.
+
+        Values that are bound to no device go there first. They would come out so (a step count, say), and the
+        second call would have to be compiled again.
+        """
+        shardings = (_holder(cell)._value.sharding for cell in cells)
+        mesh: Any = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
+        if mesh is None:
+            return {}
+        places: dict[Cell, Sharding] = {}
+        for cell in self.donated:
+            value: Any = value_of(cell)  # out of its pack: nothing on a mesh is packed
+            place: Any = value.sharding
+            if not value.committed:
+                if not isinstance(place, NamedSharding):
+                    place = NamedSharding(mesh, PartitionSpec())
+                cell._value = jax.device_put(value, place)
+                Version.lent += 1
+            if cell not in self.unpackable:
+                places[cell] = place
+        return places
+
+
+def _holder(cell: Cell) -> Any:
+    """What has the array of a cell that has a value."""
+    return cell if cell._value is not None else cell._pack
