@@ -279,9 +279,13 @@ class Program:
         Values that are bound to no device go there first. They would come out so (a step count, say), and the
         second call would have to be compiled again.
         """
-        shardings = (_holder(cell)._value.sharding for cell in cells)
-        mesh: Any = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
-        if mesh is None:
+        mesh: Any = None
+        for cell in cells:
+            holder: Any = cell if cell._value is not None else cell._pack
+            if isinstance(holder._value.sharding, NamedSharding):
+                mesh = holder._value.sharding.mesh
+                break
+        else:
             return {}
         places: dict[Cell, Sharding] = {}
         for cell in self.donated:
@@ -295,8 +299,3 @@ class Program:
             if cell not in self.unpackable:
                 places[cell] = place
         return places
-
-
-def _holder(cell: Cell) -> Any:
-    """What has the array of a cell that has a value."""
-    return cell if cell._value is not None else cell._pack

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from funcnets.core import frame as frames
 from funcnets.core.cell import Cell
@@ -319,4 +320,10 @@ def store(cell: Cell, array: jax.Array) -> None:
     cell._describe(array.shape, array.dtype)
     # A copy only if somebody else holds the memory, which a donated step would otherwise reuse;
     # the cell notes that, so nothing is copied here.
-    cell._set(jnp.asarray(array))
+    array = jnp.asarray(array)
+    before: Any = cell._value
+    if before is not None and cell._placement is None and before.shape == array.shape:
+        on_mesh = [isinstance(value.sharding, NamedSharding) for value in (before, array)]
+        if on_mesh == [True, False]:  # where somebody has put the value, but not the cell
+            array = jax.device_put(array, before.sharding)
+    cell._set(array)

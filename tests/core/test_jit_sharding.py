@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ def mesh_of(kind: AxisType = AxisType.Auto, **axes: int) -> jax.sharding.Mesh:
     return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(kind,) * len(axes))
 
 
-def mlp() -> nn.Module:
+def mlp() -> nn.Sequential:
     fn.manual_seed(1)
     return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 8))
 
@@ -73,10 +75,10 @@ def tensors(name, cell):  # the first layer by its outputs, the second by its in
     )
 
 
-LAYOUTS = {
-    "data": (mesh_of, {"data": 4}, lambda name, cell: P()),
-    "fully": (mesh_of, {"data": 4}, fully),
-    "tensors": (mesh_of, {"data": 2, "model": 2}, tensors),
+LAYOUTS: dict[str, tuple[dict[str, Any], Any]] = {
+    "data": ({"data": 4}, lambda name, cell: P()),
+    "fully": ({"data": 4}, fully),
+    "tensors": ({"data": 2, "model": 2}, tensors),
 }
 
 
@@ -93,14 +95,14 @@ def expected():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_are_kept_by_one_program_with_the_numbers_of_one_device(layout, name, expected):
-    make_mesh, axes, rule = LAYOUTS[layout]
-    mesh = make_mesh(**axes)
+    axes, rule = LAYOUTS[layout]
+    mesh = mesh_of(**axes)
     model = mlp()
     places = place(model, mesh, rule)
     optimizer = OPTIMIZERS[name](model.parameters())
     step = stepper(model, optimizer)
     batch = jax.device_put((X, Y), NamedSharding(mesh, P("data")))
-    before = [cell._value for cell in model.parameters()]
+    before: list[Any] = [cell._value for cell in model.parameters()]
     for cell in model.parameters():
         cell._lent = False  # nobody else holds them: they are donated as they are
     np.testing.assert_allclose(losses(step, batch), expected[name], rtol=1e-5)
@@ -151,6 +153,32 @@ def test_another_layout_is_followed_by_one_more_trace():
     np.testing.assert_allclose(first + second, same, rtol=1e-5)
 
 
+def test_loading_and_converting_leave_the_layout():
+    mesh = mesh_of(data=4)
+    rows, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    model = mlp().to(everywhere)
+    first: Any = model[0]
+    first.weight.convert(device=rows)
+    twin = mlp()
+    first = twin[0]
+    first.weight.data = jax.device_put(first.weight.data, rows)
+    for m in (model, twin):
+        optimizer = optim.Adam(m.parameters())
+        step = stepper(m, optimizer)
+        step(X, Y)
+        for thing in (m, optimizer):
+            thing.load_state_dict(jax.tree.map(_host, thing.state_dict()))
+        losses(step, (X, Y))
+        first, last = m.get_parameter("0.weight"), m.get_parameter("3.weight")
+        assert first.data.sharding == rows and last.data.sharding == everywhere
+        assert optimizer.state[first]["exp_avg"].sharding == rows
+        assert settled(step)
+
+
+def _host(leaf):
+    return np.array(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
 def test_two_programs_agree():
     mesh = mesh_of(data=4)
     model = mlp()
@@ -195,7 +223,7 @@ def test_explicit_axes():
         places = place(model, mesh, rule) if rule else {}
         step = stepper(model, optim.Adam(model.parameters(), lr=0.01))
         found.append(losses(step, batch if rule else (X, Y)))
-        assert settled(step)
+        assert len(step.traces) == 1
         assert all(model.get_parameter(name).data.sharding == s for name, s in places.items())
     np.testing.assert_allclose(*found, rtol=1e-5)
 
