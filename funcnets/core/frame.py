@@ -157,9 +157,7 @@ class Frame:
     # --- names of modules: for keys and for errors ---
 
     def enter(self, module: Module) -> None:
-        """Note the paths of a module tree, when a module that no known tree holds is called."""
-        if id(module) in self._paths:
-            return
+        """Note the paths of a module tree, of which a module that no known tree holds is called."""
         self._trees.append(module)
         if len(self._trees) == 1:
             self._paths.update(_paths_below(module))

@@ -379,11 +379,12 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run hooks and ``forward`` in the current frame, or in one of the call's own."""
-        frame = frames.current()
+        frame = frames._current.get()
         if frame is None:
             with rooted_frame():
                 return self(*args, **kwargs)
-        frame.enter(self)
+        if id(self) not in frame._paths:
+            frame.enter(self)
         frame.used[self] = None
         try:
             if frame.taps is not None:

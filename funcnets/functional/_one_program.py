@@ -80,9 +80,9 @@ def one_program(function: Callable[P, R]) -> Callable[P, R]:
         key = tuple(parts)
         if not arrays or not _runs_at_once(arrays):
             return function(*args, **kwargs)
-        if key not in programs and len(programs) < LIMIT:
-            programs[key] = _compiled(function, args, kwargs)
         program = programs.get(key)
+        if program is None and key not in programs and len(programs) < LIMIT:
+            program = programs[key] = _compiled(function, args, kwargs)
         if program is not None:
             try:
                 return program(arrays)

@@ -48,7 +48,9 @@ class Elementwise(Module):
             setattr(self, name, value)
 
     def forward(self, input: jax.Array) -> jax.Array:
-        return self._function(input, **{name: getattr(self, name) for name in self._options})
+        # inplace changes nothing, and is the only option of the commonest ones.
+        options = {name: getattr(self, name) for name in self._options if name != "inplace"}
+        return self._function(input, **options)
 
     def extra_repr(self) -> str:
         shown = [n for n in self._options if n != "inplace" or self.inplace]
