@@ -478,9 +478,12 @@ def test_draws_without_a_path_of_their_own_are_those_of_the_blocks_and_scanned(r
     np.testing.assert_allclose(by, of, 1e-4, 1e-6)
     same_state(stack, other)
 
-    init, apply = fn.functionalize(stack)
+    _, apply = fn.functionalize(stack)
     params, state = fn.get_variables(stack)
-    call = lambda x: apply(params, state, x, rng=jax.random.key(3), training=True)[0]
+
+    def call(x):
+        return apply(params, state, x, rng=jax.random.key(3), training=True)[0]
+
     assert scans(call, X) == 1
     theirs = fn.functionalize(other).apply(
         *fn.get_variables(other), X, rng=jax.random.key(3), training=True
