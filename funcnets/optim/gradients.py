@@ -31,6 +31,11 @@ def gradients_of(groups: Sequence[Any], grads: Any, owner: str) -> dict[Paramete
     """
     trees = list(grads) if isinstance(grads, (tuple, list)) else [grads]
     for tree in trees:
+        if len(trees) == 2 and isinstance(trees[1], dict) and not isinstance(trees[0], dict):
+            raise DTypeError(
+                "step takes the gradients alone, but got both results of fn.value_and_grad: write "
+                "loss, grads = fn.value_and_grad(...)(model), then optimizer.step(grads)"
+            )
         if not isinstance(tree, dict):
             raise DTypeError(
                 "step takes the gradients that fn.grad or fn.value_and_grad returned (a nested dict), "
