@@ -49,7 +49,25 @@ _HOMES = {
     "train": "funcnets.train",
 }
 
-__getattr__, __dir__ = _later(__name__, _HOMES)
+#: Of ``import torch``: what there is nothing of here, since JAX has it.
+_ELSEWHERE = {
+    "no_grad": "not needed, gradients are computed where fn.grad asks; jax.lax.stop_gradient(x) stops one",
+    "inference_mode": "not needed, gradients are computed where fn.grad asks",
+    "tensor": "arrays are jnp.asarray(x)",
+    "Tensor": "arrays are jax.Array",
+    "cat": "use jnp.concatenate(arrays, axis)",
+    "stack": "use jnp.stack(arrays, axis)",
+    "zeros": "use jnp.zeros(shape)",
+    "ones": "use jnp.ones(shape)",
+    "arange": "use jnp.arange(n)",
+    "randn": "use jax.random.normal(key, shape)",
+    "compile": "use fn.jit(function)",
+    "device": "use jax.devices(); arrays are on the accelerator if there is one",
+    "cuda": "use jax.devices(); arrays are on the accelerator if there is one",
+    "utils": "use train.ArrayLoader or any iterable of batches for data, funcnets.nn.utils for the rest",
+}
+
+__getattr__, __dir__ = _later(__name__, _HOMES, _ELSEWHERE)
 
 __all__ = [
     "GradScaler",

@@ -117,9 +117,12 @@ def probability(name: str, p: float) -> float:
 def require_array(name: str, x: Any, kind: str = "an array") -> None:
     """Refuse what is not an array, such as a number or a list."""
     if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise DTypeError(
-            f"{name} must be {kind}, but got {describe(x)}; wrap it in jnp.asarray(...)"
-        )
+        remedy = "wrap it in jnp.asarray(...)"
+        if isinstance(x, (tuple, dict)) and any(
+            hasattr(leaf, "dtype") for leaf in jax.tree.leaves(x)
+        ):
+            remedy = "pass the array in it that is meant"  # such as the output that an LSTM gives with its state
+        raise DTypeError(f"{name} must be {kind}, but got {describe(x)}; {remedy}")
 
 
 def as_array(name: str, x: Any, kind: str = "an array") -> jax.Array:

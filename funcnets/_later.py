@@ -16,20 +16,22 @@ __all__ = ["later"]
 
 
 def later(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], elsewhere: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The ``__getattr__`` and ``__dir__`` of a package whose names are imported when first used.
 
     Args:
         package: its ``__name__``.
         homes: the module that each name comes from; a name whose home is its own dotted name is a module.
+        elsewhere: names that somebody may look for in it, and what to use instead.
     """
     namespace = vars(sys.modules[package])
 
     def __getattr__(name: str) -> Any:
         home = homes.get(name)
         if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            remedy = f": {elsewhere[name]}" if elsewhere and name in elsewhere else ""
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{remedy}")
         value = importlib.import_module(home)
         if home != f"{package}.{name}":
             value = getattr(value, name)

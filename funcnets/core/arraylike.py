@@ -57,7 +57,10 @@ class ArrayLike:
     def __getattr__(self, name: str) -> Any:
         # Whatever an array has, such as .mean(), .T, .reshape(...), .at[...], .astype(...).
         if name.startswith("__") or not hasattr(jax.Array, name):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            text = f"{type(self).__name__} has no attribute {name!r}"
+            if name.endswith("_") and not name.startswith("_"):
+                text += ": to change its value write p.data = array; nn.init has initializers"
+            raise AttributeError(text)
         return getattr(self.data, name)
 
     def __getitem__(self, index: Any) -> jax.Array:

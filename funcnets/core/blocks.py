@@ -3,7 +3,8 @@
 The body runs in a child frame in which the first block's cells, rows of stacked ones, have the values
 of the present block. What it writes to them leaves the scan as rows. Its random draws are those of the blocks
 called one after the other: a key is the call's with a hash of the module's path and the draw's number folded in,
-so these hashes are scanned, too. Whatever does not fit into this is called block by block.
+so these hashes are scanned, too. What has no path of its own in each block, such as ``F.dropout``, draws on from block
+to block: how often a block does so is found by a first trace. Whatever does not fit into this is called block by block.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ __all__ = ["call_blocks"]
 
 class Unlike(BaseException):
     """The blocks have to be called one after the other. Never leaves the call of the Stack."""
+
+
+class Recount(BaseException):
+    """A block draws more or less often than was supposed. Never leaves the call of the Stack."""
 
 
 def call_blocks(
@@ -105,6 +110,9 @@ def scan_blocks(
     paths = _paths(parent, blocks)
     written: list[Cell] = []
     counts: dict[str, int] = {}
+    each: dict[
+        str, int
+    ] = {}  # how often a block draws under a path that all of them have in common
     key: Any = None
 
     def body(x: Any, item: Any) -> Any:
@@ -115,9 +123,11 @@ def scan_blocks(
         child.values |= given
 
         def word(path: str, count: int) -> Any:
-            if path not in paths:  # of a module that the blocks share, which draws on and on
-                raise Unlike
-            words = [parent.word(p, parent._counts.get(p, -1) + 1 + count) for p in paths[path]]
+            own, step = paths.get(path, [path] * len(blocks)), each.get(path, 0)
+            words = [
+                parent.word(p, parent._counts.get(p, -1) + 1 + step * n + count)
+                for n, p in enumerate(own)
+            ]
             return jnp.asarray(np.array(words))[number]
 
         child.word = word
@@ -126,21 +136,30 @@ def scan_blocks(
         known = [child.written.get(row, value) for row, value in given.items()]
         if not child.written.keys() <= given.keys() or _kind((out, known)) != _kind((x, values)):
             raise Unlike
+        drawn = {path: last + 1 for path, last in child._counts.items() if path not in paths}
+        if drawn != each:
+            each.update(drawn)
+            raise Recount
         written[:] = child.written
         counts.update(child._counts)
         return out, list(child.written.values())
 
     items = np.arange(len(blocks), dtype=np.int32), values
-    try:
-        x, news = jax.lax.scan(wrap(body), x, items)
-    except NeedsKey as need:
-        key = parent.own_key(need.what)
-        x, news = jax.lax.scan(wrap(body), x, items)
+    for _ in range(3):
+        try:
+            x, news = jax.lax.scan(wrap(body), x, items)
+            break
+        except NeedsKey as need:
+            key = parent.own_key(need.what)
+        except Recount:
+            pass
+    else:
+        raise Unlike
     wholes = [row.whole for row in written]
     before = [parent.read(whole) for whole in wholes]
     parent.absorb(wholes, map(functools.partial(_put, numbers), before, news))
     for path, last in counts.items():
-        for p in paths[path]:
+        for p in paths.get(path, [path] * len(blocks)):
             parent._counts[p] = parent._counts.get(p, -1) + 1 + last
     return x
 

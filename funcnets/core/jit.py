@@ -32,6 +32,7 @@ from funcnets.core import frame as frames
 from funcnets.core.arraylike import unwrap
 from funcnets.core.cell import Cell, Stateful, Version
 from funcnets.core.frame import CLEAN
+from funcnets.core.idioms import note_idiom
 from funcnets.core.module import Module
 from funcnets.core.program import Again, Program
 from funcnets.core.reach import reachable, unchanged
@@ -150,9 +151,13 @@ class Jitted:
         ):
             program = self._find(key, call)
         try:
-            return program.run(arrays, kwargs)
-        except Again as more:
-            return self._trace_until_closed(program, more, arrays, kwargs)
+            try:
+                return program.run(arrays, kwargs)
+            except Again as more:
+                return self._trace_until_closed(program, more, arrays, kwargs)
+        except (AttributeError, TypeError, NotImplementedError) as error:
+            note_idiom(error)
+            raise
 
     # --- arguments that are not arrays ---
 

@@ -73,6 +73,10 @@ def value_and_grad(
         jax.value_and_grad
     """
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not callable(fun):
+        raise DTypeError(
+            f"the gradient is that of a function, such as lambda model: criterion(model(x), y), but got {describe(fun)}"
+        )
 
     @functools.wraps(fun)
     def lifted(*args: Any, **kwargs: Any) -> Any:

@@ -21,6 +21,7 @@ from funcnets.core.cell import Buffer, Cell, Parameter, Version
 from funcnets.core.convert import as_array, available, placement, refuse_tracer
 from funcnets.core.frame import Frame, running
 from funcnets.core.hooks import Hooks
+from funcnets.core.idioms import meant_module
 from funcnets.core.printing import ModuleText, describe_call
 from funcnets.core.random import advance, stream
 from funcnets.core.state_dict import StateDict
@@ -238,7 +239,9 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         """Add a child module under ``name``; the same as assigning it as an attribute."""
         self._check_name("module", name)
         if module is not None and not isinstance(module, Module):
-            raise DTypeError(f"{type(module).__name__} is not a Module subclass")
+            raise DTypeError(
+                f"{type(module).__name__} is not a Module subclass{meant_module(module)}"
+            )
         Version.structure += 1
         self._modules[name] = module
 

@@ -17,6 +17,7 @@ from jax.core import Tracer
 
 from funcnets._args import describe
 from funcnets.core import frame as frames
+from funcnets.core.idioms import note_idiom
 
 __all__ = [
     "CellText",
@@ -249,5 +250,6 @@ def describe_call(error: BaseException, module: Any, frame: Any, args: Any, kwar
             f"In module {where}: {line}\nwhich was called with: {given or 'no arguments'}"
         )
         error._funcnets_noted = True  # pyright: ignore[reportAttributeAccessIssue]
+        note_idiom(error)
     except Exception:  # an exception's text must never hide the exception
         return

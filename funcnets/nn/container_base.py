@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from funcnets._args import describe
+from funcnets.core.idioms import meant_module
 from funcnets.core.module import Module
 from funcnets.core.tree import TreeNameError
 from funcnets.errors import ArgumentError, DTypeError, ModuleAccessError
@@ -68,7 +69,7 @@ def check_modules(owner: str, modules: Any) -> list[Module]:
 
 def check_module(module: Any) -> None:
     if module is not None and not isinstance(module, Module):
-        raise DTypeError(f"{describe(module)} is not a Module subclass")
+        raise DTypeError(f"{describe(module)} is not a Module subclass{meant_module(module)}")
 
 
 class Holder(Module):

@@ -40,8 +40,8 @@ class Stack(Holder):
 
     The blocks are called one after the other, as a Sequential calls them, where a loop cannot do that: in an
     eager call, which compiles nothing; if some have another mode than the others, or hooks; if a module that all
-    share writes a buffer or draws; if what a block returns is not like its input. A parameter is trained in all
-    blocks or frozen in all of them.
+    share writes a buffer; if what a block returns is not like its input. A parameter is trained in all blocks or
+    frozen in all of them.
 
     A slice is a Stack of the same blocks, and a loop over some of the rows when it is called. Its parameters, and those
     of a copy of it, are those of the blocks one by one; ``nn.Stack(copy.deepcopy(stack[:6]))`` stacks copies anew.

@@ -30,6 +30,11 @@ def gradients_of(groups: Sequence[Any], grads: Any, owner: str) -> dict[Paramete
         DTypeError: something else than a nested dict, or another dtype than the parameter's.
     """
     trees = list(grads) if isinstance(grads, (tuple, list)) else [grads]
+    if len(trees) == 2 and isinstance(trees[1], dict) and not isinstance(trees[0], dict):
+        raise DTypeError(
+            f"step takes the gradients alone, but got {describe(trees[0])} with them, as fn.value_and_grad gives: write "
+            "loss, grads = fn.value_and_grad(...)(model), then optimizer.step(grads)"
+        )
     for tree in trees:
         if not isinstance(tree, dict):
             raise DTypeError(

@@ -18,6 +18,7 @@ from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Stateful, Version
 from funcnets.core.jit import jit
+from funcnets.core.module import Module
 from funcnets.core.pack import value_of
 from funcnets.core.printing import rich_text
 from funcnets.errors import ArgumentError, DTypeError, StateLeakError, UnsupportedError
@@ -74,6 +75,10 @@ class Optimizer(StateDict, Stateful):
                 "params argument given to the optimizer should be an iterable of Parameters or dicts, "
                 f"but got {describe(params)}"
             )
+        if isinstance(params, Module):
+            raise DTypeError(
+                f"an optimizer takes parameters, but got a {type(params).__name__}: pass model.parameters()"
+            )
         self._tx = tx
         self.defaults = dict(defaults or {})
         self.param_groups: list[ParamGroup] = []
@@ -82,7 +87,10 @@ class Optimizer(StateDict, Stateful):
         self._opt_called = False  # PyTorch's name; schedulers look at it
         groups = list(params)
         if not groups:
-            raise ArgumentError("optimizer got an empty parameter list")
+            raise ArgumentError(
+                "optimizer got an empty parameter list; modules and parameters in a plain list or dict do not count: "
+                "use nn.ModuleList, nn.ParameterList or nn.ModuleDict"
+            )
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:

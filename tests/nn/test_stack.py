@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import funcnets as fn
+import funcnets.nn.functional as F
 from funcnets import nn
 from funcnets.errors import ArgumentError, DTypeError, ShapeError, StateLeakError, UnsupportedError
 
@@ -435,3 +436,56 @@ def test_a_parameter_that_replaces_a_row_stands_for_itself():
     grads = fn.grad(lambda m: m(X).sum())(stack)
     assert jax.tree.map(jnp.shape, grads["1"]) == {"weight": (4, 4)}
     assert grads["weight"].shape == (3, 4, 4)
+
+
+class Draws(nn.Module):
+    """Random numbers in all ways that are not a Dropout module of the block's own."""
+
+    def __init__(self, shared: nn.Module):
+        super().__init__()
+        self.fc, self.norm, self.shared = nn.Linear(4, 4), nn.BatchNorm1d(4), shared
+
+    def forward(self, x):
+        x = F.dropout(self.norm(x), 0.2, self.training)
+        x = x + self.shared(fn.checkpoint(lambda v: F.dropout(self.fc(v), 0.3, self.training))(x))
+        y = x[None]
+        rate = 0.5 if self.training else 0.0
+        return x + F.scaled_dot_product_attention(y, y, y, dropout_p=rate)[0]
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_draws_without_a_path_of_their_own_are_those_of_the_blocks_and_scanned(remat):
+    def model(kind):
+        fn.manual_seed(0)
+        shared = nn.Dropout(0.4)
+        blocks = [Draws(shared) for _ in range(4)]
+        body = nn.Stack(blocks, remat=remat) if kind is nn.Stack else kind(*blocks)
+        return nn.Sequential(nn.Dropout(0.1), body, nn.Dropout(0.1))
+
+    def loss(m, x):
+        return (F.dropout(m(F.dropout(x, 0.1)), 0.1) ** 2).mean()
+
+    results = []
+    for kind in (nn.Stack, nn.Sequential):
+        m = model(kind)
+        value, grads = fn.jit(lambda x, m=m: fn.value_and_grad(lambda m: loss(m, x))(m))(X)
+        weight = grads["1"]["fc"]["weight"] if kind is nn.Stack else None
+        if weight is None:
+            weight = jnp.stack([grads["1"][str(i)]["fc"]["weight"] for i in range(4)])
+        results.append((value, weight, m))
+    (one, by, stack), (two, of, other) = results
+    np.testing.assert_allclose(one, two, 1e-5)
+    np.testing.assert_allclose(by, of, 1e-4, 1e-6)
+    same_state(stack, other)
+
+    _, apply = fn.functionalize(stack)
+    params, state = fn.get_variables(stack)
+
+    def call(x):
+        return apply(params, state, x, rng=jax.random.key(3), training=True)[0]
+
+    assert scans(call, X) == 1
+    theirs = fn.functionalize(other).apply(
+        *fn.get_variables(other), X, rng=jax.random.key(3), training=True
+    )
+    np.testing.assert_allclose(jax.jit(call)(X), theirs[0], 1e-4, 1e-5)
