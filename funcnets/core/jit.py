@@ -184,6 +184,7 @@ class Jitted:
             new_args, new_kwargs = jax.tree.unflatten(structure, filled)
             return self._fun(*new_args, **new_kwargs)
 
+        call.__name__ = getattr(self._fun, "__name__", "step")
         return (structure, fixed), tuple(unwrap(leaves[i]) for i in places), {}, call
 
     # --- programs ---

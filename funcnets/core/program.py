@@ -100,8 +100,14 @@ class Program:
         self.targets = [*self.holders, self.output]
         # None leaves it to XLA, as for whatever the function returns.
         shardings = [None] * len(packs) + [places.get(cell) for cell in self.loose]
+
+        def step(donated: list[Any], kept: list[Any], args: Any, kwargs: Any) -> Any:
+            return self._pure(donated, kept, args, kwargs)
+
+        # The name by which profiles, dumps and errors of JAX call it.
+        step.__name__ = step.__qualname__ = getattr(self.call, "__name__", "step")
         self.compiled = jax.jit(
-            self._pure,
+            step,
             donate_argnums=(0,) if self.donate else (),
             out_shardings=(*shardings, None) if places else None,
             compiler_options=compiler_options(),
