@@ -110,9 +110,8 @@ def scan_blocks(
     paths = _paths(parent, blocks)
     written: list[Cell] = []
     counts: dict[str, int] = {}
-    each: dict[
-        str, int
-    ] = {}  # how often a block draws under a path that all of them have in common
+    #: How often a block draws under a path that all of them have in common.
+    each: dict[str, int] = {}
     key: Any = None
 
     def body(x: Any, item: Any) -> Any:

@@ -29,7 +29,10 @@ from funcnets.init import rounded
 __all__ = ["Job", "fill", "row"]
 
 #: Elements that NumPy draws at a time: three blocks lie in a core's cache.
-BLOCK = 1 << 15
+BLOCK = 1 << 16
+#: The same where several threads draw: theirs are longer, since each operation of NumPy waits for the
+#: interpreter, which only one thread has at a time.
+SHARED_BLOCK = 1 << 18
 #: From more elements than this, of one kind of draw in all, compiling the kernel pays.
 COMPILED = 1 << 25
 #: What the kernel draws in one call.
@@ -57,19 +60,25 @@ def fill(jobs: Sequence[Job]) -> None:
             _fill_rows(base, some)
         else:
             by_blocks += some
-    blocks = [(job, at) for job in by_blocks for at in range(0, job.out.size, BLOCK)]
-    if sum(job.out.size for job in by_blocks) <= 2 * BLOCK:
-        _fill_blocks(iter(blocks))
-    else:  # whoever is done with a block takes the next; NumPy computes without holding the interpreter
-        shared, workers = iter(blocks), min(os.cpu_count() or 1, len(blocks))
+    workers = os.cpu_count() or 1
+    if workers == 1 or sum(job.out.size for job in by_blocks) <= SHARED_BLOCK:
+        _fill_blocks(_blocks(by_blocks, BLOCK), BLOCK)
+    else:  # whoever is done with a block takes the next
+        shared = iter(list(_blocks(by_blocks, SHARED_BLOCK)))
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            list(pool.map(_fill_blocks, [shared] * workers))
+            list(pool.map(_fill_blocks, [shared] * workers, [SHARED_BLOCK] * workers))
 
 
-def _fill_blocks(blocks: Iterator[tuple[Job, int]]) -> None:
-    count, memory = np.arange(BLOCK, dtype=np.uint32), np.zeros((3, BLOCK), np.uint32)
+def _blocks(jobs: Sequence[Job], size: int) -> Iterator[tuple[Job, int]]:
+    for job in jobs:
+        for at in range(0, job.out.size, size):
+            yield job, at
+
+
+def _fill_blocks(blocks: Iterator[tuple[Job, int]], size: int) -> None:
+    count, memory = np.arange(size, dtype=np.uint32), np.zeros((3, size), np.uint32)
     for job, at in blocks:
-        out = job.out[at : at + BLOCK]
+        out = job.out[at : at + size]
         x0, x1, spare = memory[:, : len(out)]
         x0[:] = at >> 32
         np.add(count[: len(out)], np.uint32(at & _LOW), out=x1)
@@ -84,7 +93,9 @@ def _fill_blocks(blocks: Iterator[tuple[Job, int]]) -> None:
             drawn *= np.float32(2)
             drawn -= np.float32(1)
         else:
-            drawn = np.asarray(_normal_kernel()(memory[0].view(np.float32)))[: len(out)]
+            whole = memory[0].view(np.float32)
+            for i in range(0, len(out), BLOCK):
+                whole[i : i + BLOCK] = _normal_kernel()(whole[i : i + BLOCK])
         np.multiply(drawn, np.float32(job.scale), out=value)
         if job.shift != 0:
             value += np.float32(job.shift)

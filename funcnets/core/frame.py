@@ -107,6 +107,8 @@ class Frame:
         self._rows: dict[Cell, tuple[Any, list[Any]]] = {}
         #: Who is called in the place of every module, and what was found so (core/watch.py).
         self.taps: Taps | None = None if parent is None else parent.taps
+        if not self.values:
+            return
         rows = [cell for cell in self.values if cell.whole is not None and cell not in self.apart]
         if rows and parent is None:
             self.apart = frozenset(rows)
@@ -123,7 +125,11 @@ class Frame:
                 return self._rows_of(cell.whole)[cell.row]
             value = self.unknown(cell)
             # A tracer that was made in a deeper trace must not be met again outside of that.
-            if not isinstance(value, Tracer) or get_opaque_trace_state() == self._token:
+            if (
+                self.rooted
+                or not isinstance(value, Tracer)
+                or get_opaque_trace_state() == self._token
+            ):
                 self.values[cell] = value
         return value
 

@@ -19,7 +19,7 @@ from funcnets._args import describe
 from funcnets.core import frame as frames
 from funcnets.core.cell import Buffer, Cell, Parameter, Version
 from funcnets.core.convert import as_array, available, placement, refuse_tracer
-from funcnets.core.frame import Frame, running
+from funcnets.core.frame import Frame, _current
 from funcnets.core.hooks import Hooks
 from funcnets.core.idioms import meant_module
 from funcnets.core.printing import ModuleText, describe_call
@@ -159,11 +159,12 @@ class Module(Tree, Hooks, StateDict, ModuleText):
         if name not in cells:
             cells = state.get("_buffers", _NONE)
         if name in cells:
-            cell, frame = cells[name], frames._current.get()
+            cell, frame = cells[name], _current.get()
             if frame is None or cell is None:
                 return cell
             frame.used[self] = None
-            return frame.read(cell)
+            value = frame.values.get(cell)
+            return frame.read(cell) if value is None else value
         if name in state.get("_modules", ()):
             if (frame := frames.current()) is not None:
                 frame.used[self] = None
@@ -382,7 +383,7 @@ class Module(Tree, Hooks, StateDict, ModuleText):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run hooks and ``forward`` in the current frame, or in one of the call's own."""
-        frame = frames._current.get()
+        frame = _current.get()
         if frame is None:
             with rooted_frame():
                 return self(*args, **kwargs)
@@ -452,10 +453,6 @@ def _is_dtype_name(arg: Any) -> bool:
     return True
 
 
-def own_value(cell: Cell) -> jax.Array:
-    return cell.lend()
-
-
 def stream_key(frame: Frame, what: str) -> jax.Array:
     """A key from ``manual_seed``'s stream, which advances like any other buffer.
 
@@ -477,15 +474,15 @@ class rooted_frame:
     Nothing is written when the call fails.
     """
 
-    __slots__ = ("frame", "running")
+    __slots__ = ("frame", "token")
 
     def __enter__(self) -> Frame:
-        self.frame = Frame(own_value, rng=stream_key, rooted=True)
-        self.running = running(self.frame)
-        return self.running.__enter__()
+        self.frame = Frame(Cell.lend, rng=stream_key, rooted=True)
+        self.token = _current.set(self.frame)
+        return self.frame
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.running.__exit__()
+        _current.reset(self.token)
         if kind is None:
             for cell, value in self.frame.written.items():
                 refuse_tracer(value, "a write to the state of a module")

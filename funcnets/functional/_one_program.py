@@ -2,8 +2,8 @@
 
 JAX runs every operation that is not being compiled as a program of its own, and a loss or a layer is many
 operations. A function marked with ``one_program`` runs as one compiled program instead, kept for each
-combination of its options (arguments that are no arrays); within ``jit``, ``vmap`` and whatever else is
-being traced it is called as it is and leaves no mark in the traced program.
+combination of its options (arguments that are no arrays); on arrays that ``jit``, ``vmap`` or whatever else
+traces it is called as it is and leaves no mark in the traced program.
 
 Parts of some functions are under a ``jax.jit(..., inline=True)`` of their own. That is not the same twice: it serves
 where this one steps aside, in an eager ``vmap`` (up to 26 times faster for it) and in a trace that meets a layer of
@@ -64,28 +64,32 @@ def one_program(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        arrays: list[Any] = []
-        parts: list[Any] = []
-        try:
-            for value in args:
-                if type(value) in _plain:
-                    arrays.append(value)
-                    parts.append(_ARRAY)
-                else:
-                    parts.append(_key(value, arrays))
-            for name, value in kwargs.items():
-                parts.append((name, _key(value, arrays)))
-        except _Unfit:
-            return function(*args, **kwargs)
-        key = tuple(parts)
-        if not arrays or not _runs_at_once(arrays):
-            return function(*args, **kwargs)
+        key: Any
+        arrays: Any
+        if args and not kwargs and _plain.issuperset(map(type, args)):
+            # The usual call, in which every microsecond counts. (Constants within a trace come here, too:
+            # the program is then called as part of what is traced.)
+            key, arrays = len(args), args
+        else:
+            arrays = []
+            try:
+                positional = [_key(value, arrays) for value in args]
+                key = (
+                    *positional,
+                    *((name, _key(value, arrays)) for name, value in kwargs.items()),
+                )
+            except _Unfit:
+                return function(*args, **kwargs)
+            if not arrays or not _runs_at_once(arrays):
+                return function(*args, **kwargs)
+            if not kwargs and all(part is _ARRAY for part in positional):
+                key = len(args)
         program = programs.get(key)
         if program is None and key not in programs and len(programs) < LIMIT:
             program = programs[key] = _compiled(function, args, kwargs)
         if program is not None:
             try:
-                return program(arrays)
+                return program(*arrays)
             except (_Warned, RngError):  # without a key, some draw and some do not
                 programs[key] = None
             except Exception:  # said again by the function itself, without what JAX adds
@@ -103,7 +107,7 @@ def _compiled(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     # The program must not keep the arrays of its first call alive.
     args, kwargs = _without_arrays(args), _without_arrays(kwargs)
 
-    def body(arrays: list[Any]) -> Any:
+    def body(*arrays: Any) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -117,7 +121,7 @@ def _compiled(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return jax.jit(body)
 
 
-def _apply(function: Callable[..., Any], args: Any, kwargs: Any, arrays: list[Any]) -> Any:
+def _apply(function: Callable[..., Any], args: Any, kwargs: Any, arrays: Any) -> Any:
     left = iter(arrays)
     args = [_with_arrays(value, left) for value in args]
     return function(*args, **{name: _with_arrays(v, left) for name, v in kwargs.items()})

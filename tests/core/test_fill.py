@@ -30,7 +30,7 @@ class TestTheKernel:
         by_blocks = draw(specs, keys)
         monkeypatch.setattr(filling, "COMPILED", 0)
         left: list[object] = []
-        monkeypatch.setattr(filling, "_fill_blocks", left.extend)
+        monkeypatch.setattr(filling, "_fill_blocks", lambda blocks, _: left.extend(blocks))
         by_rows = draw(specs, keys)
         assert not left
         for spec, one, other in zip(specs, by_blocks, by_rows, strict=True):
