@@ -249,7 +249,6 @@ def cross_map_lrn2d(
     References:
         torch.nn.CrossMapLRN2d
     """
-    input = in_full(input)
     reach = (positive("size", size) - 1) // 2
     input = real("input", input)
     require_ndim("input", input, (4,), "(N, C, H, W)")
