@@ -20,6 +20,7 @@ A frame remembers the JAX trace it was opened in. A write or a random draw in a 
 from __future__ import annotations
 
 import contextvars
+import weakref
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -304,18 +305,17 @@ class NeedsKey(BaseException):
 
 
 #: A root, the version of all structures, and the paths below the root: those of the last call, which are
-#: most often those of the next. By id, so that nothing is kept alive; an id that is used anew is the id
-#: of a module that was made since, and has changed the version.
-_last: tuple[int, int, dict[int, str]] = (0, -1, {})
+#: most often those of the next. By id and weakly, so that nothing is kept alive.
+_last: tuple[Callable[[], Any], int, dict[int, str]] = (lambda: None, -1, {})
 
 
 def _paths_below(root: Module) -> dict[int, str]:
     global _last
     known, version, paths = _last
-    if known != id(root) or version != Version.structure:
+    if known() is not root or version != Version.structure:
         version = Version.structure
         paths = {id(child): name for name, child in root._walk()}
-        _last = id(root), version, paths
+        _last = weakref.ref(root), version, paths
     return paths
 
 

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import funcnets as fn
 from funcnets import amp, nn, optim
 from funcnets.optim import swa_utils
+from tests.core.toys import stepper
 
 X = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
 Y = np.ones((8, 8), np.float32)
@@ -40,20 +41,6 @@ def place(model: nn.Module, mesh: jax.sharding.Mesh, rule) -> dict[str, NamedSha
         places[name] = NamedSharding(mesh, rule(name, cell))
         cell.data = jax.device_put(cell.data, places[name])
     return places
-
-
-def stepper(model: nn.Module, optimizer, **options):
-    traces = []
-
-    @fn.jit(**options)
-    def step(x, y):
-        traces.append(1)
-        loss, grads = fn.value_and_grad(lambda m: ((m(x) - y) ** 2).mean())(model)
-        optimizer.step(grads)
-        return loss
-
-    step.traces = traces
-    return step
 
 
 def losses(step, batch, steps: int = 3) -> list[float]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 
 import funcnets as fn
 from funcnets import nn
+from funcnets.core import frame as frames
+from funcnets.core.version import Version
 from funcnets.errors import (
     StateLeakError,
     UnsupportedError,
@@ -110,3 +115,19 @@ class TestCalling:
         with pytest.raises(StateLeakError, match="the mode was changed inside a call"):
             model(X)
         assert model.training
+
+
+def test_paths_below_a_root_are_not_those_of_an_earlier_one_at_its_address():
+    """A copy changes no description, and may lie where a module was that has gone."""
+    first = nn.Sequential(nn.Linear(2, 2))
+    first(jnp.ones((1, 2)))
+    known, version, paths = frames._last
+    assert known() is first and version == Version.structure and set(paths.values()) == {"", "0"}
+    twin = copy.deepcopy(first)
+    assert frames._last[1] == Version.structure  # the copy alone would not be noticed
+    del first
+    gc.collect()
+    assert known() is None
+    twin(jnp.ones((1, 2)))
+    assert frames._last[0]() is twin
+    assert set(frames._last[2]) == {id(twin), id(twin[0])}

@@ -17,20 +17,11 @@ import funcnets as fn
 from funcnets import nn, optim
 from funcnets.core import pack
 from funcnets.core.cell import Parameter
+from tests.core.toys import stepper
 
 
 def deep(layers: int) -> nn.Sequential:
     return nn.Sequential(*itertools.chain(*[(nn.Linear(3, 3), nn.Tanh()) for _ in range(layers)]))
-
-
-def stepper(model: nn.Module, optimizer: optim.Optimizer):
-    @fn.jit
-    def step(x):
-        loss, grads = fn.value_and_grad(lambda m: (m(x) ** 2).mean())(model)
-        optimizer.step(grads)
-        return loss
-
-    return step
 
 
 X = jnp.linspace(-1, 1, 6).reshape(2, 3)
@@ -51,7 +42,7 @@ def test_parts_hold_every_cell_once_in_order(period, count, rest):
 def test_equal_layers_are_at_equal_places_of_equal_packs():
     """XLA compiles a loop over a piece of a pack once for each place of the piece."""
     step = stepper(model := deep(25), optim.Adam(model.parameters()))
-    step(X)
+    step(X, 0.0)
     *equal, last = shapes(step)
     assert len(equal) == 3
     assert all(each == equal[0] for each in equal)
@@ -84,7 +75,7 @@ def test_a_packed_step_gives_the_numbers_of_optax():
     memory = tx.init(params)
     step = stepper(model, optim.Adam(model.parameters(), lr=1e-3))
     for _ in range(3):
-        step(X)
+        step(X, 0.0)
         grads = jax.grad(lambda p: (apply(p, state, X)[0] ** 2).mean())(params)
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = tx.update(grads, memory, params)
@@ -104,14 +95,14 @@ def test_reading_and_writing_a_packed_cell_between_steps():
     step = stepper(model, optim.SGD(model.parameters(), lr=0.1))
     other = stepper(twin, optim.SGD(twin.parameters(), lr=0.1))
     for run in (step, other):
-        run(X)
+        run(X, 0.0)
     assert model[0].weight._pack is not None
     held = model[0].weight.data
     before = np.array(held)
     model[2].bias.data = jnp.full(3, 0.5)
     twin[2].bias.data = jnp.full(3, 0.5)
     for run in (step, other):
-        run(X)
+        run(X, 0.0)
     np.testing.assert_array_equal(held, before)  # whoever holds an old value keeps it
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, twin.state_dict()[name], err_msg=name)
@@ -120,10 +111,10 @@ def test_reading_and_writing_a_packed_cell_between_steps():
 def test_a_copy_of_a_packed_model_goes_its_own_way():
     model = deep(4)
     step = stepper(model, optim.SGD(model.parameters(), lr=0.1))
-    step(X)
+    step(X, 0.0)
     twin = copy.deepcopy(model)
     before = {name: np.array(value) for name, value in twin.state_dict().items()}
-    step(X)
+    step(X, 0.0)
     for name, value in twin.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     assert any(

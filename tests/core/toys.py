@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+import funcnets as fn
 from funcnets import init, nn
 
 
@@ -128,3 +129,18 @@ class Traces:
     def __call__(self, *args, **kwargs):
         self.count += 1
         return self.function(*args, **kwargs)
+
+
+def stepper(model, optimizer, **options):
+    """A compiled training step; ``.traces`` counts how often it was traced."""
+    traces = []
+
+    @fn.jit(**options)
+    def step(x, y):
+        traces.append(1)
+        loss, grads = fn.value_and_grad(lambda m: ((m(x) - y) ** 2).mean())(model)
+        optimizer.step(grads)
+        return loss
+
+    step.traces = traces
+    return step

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from funcnets import optim
-from tests.optim.helpers import Net, batches, pair, stepper, torch_step
+from tests.core.toys import stepper
+from tests.optim.helpers import Net, batches, pair, torch_step
 
 #: Every optimizer whose state is exchanged, with options that make it keep all it can.
 EXCHANGED = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-import funcnets as fn
 from funcnets import nn, optim
 
 #: Constructors by name, in torch and here.
@@ -52,21 +51,6 @@ def batches(count: int, dtype: Any = np.float64) -> Iterator[tuple[np.ndarray, n
     rng = np.random.default_rng(0)
     for _ in range(count):
         yield rng.standard_normal((4, 3)).astype(dtype), rng.standard_normal((4, 2)).astype(dtype)
-
-
-def stepper(model: nn.Module, optimizer: optim.Optimizer) -> Callable[[Any, Any], jax.Array]:
-    """A compiled training step; ``.traces`` counts how often it was traced."""
-    traces = []
-
-    @fn.jit
-    def step(x, y):
-        traces.append(1)
-        loss, grads = fn.value_and_grad(lambda m: ((m(x) - y) ** 2).mean())(model)
-        optimizer.step(grads)
-        return loss
-
-    step.traces = traces
-    return step
 
 
 def torch_step(model: Any, optimizer: Any, x: np.ndarray, y: np.ndarray) -> None:

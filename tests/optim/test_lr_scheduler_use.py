@@ -16,7 +16,8 @@ import torch
 import funcnets as fn
 from funcnets import errors, nn, optim
 from funcnets.optim import lr_scheduler, schedules, swa_utils
-from tests.optim.helpers import assert_equal_torch, batches, pair, stepper, torch_step
+from tests.core.toys import stepper
+from tests.optim.helpers import assert_equal_torch, batches, pair, torch_step
 
 theirs = torch.optim.lr_scheduler
 

@@ -14,13 +14,13 @@ import funcnets as fn
 from funcnets import nn, optim
 from funcnets.errors import ArgumentError, DTypeError
 from funcnets.optim.muon import _orthogonal
+from tests.core.toys import stepper
 from tests.optim.helpers import (
     Net,
     TorchNet,
     assert_equal_torch,
     batches,
     pair,
-    stepper,
     torch_step,
 )
 

@@ -21,7 +21,8 @@ from funcnets.errors import (
     TreeError,
     UnsupportedError,
 )
-from tests.optim.helpers import NAMES, Net, TorchNet, snapshot, stepper
+from tests.core.toys import stepper
+from tests.optim.helpers import NAMES, Net, TorchNet, snapshot
 
 # --- refused as in torch ----------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ import funcnets as fn
 from funcnets import optim
 from funcnets.core.cell import Version
 from funcnets.errors import DTypeError
+from tests.core.toys import stepper
 from tests.optim.exchange import make, run, trained
-from tests.optim.helpers import Net, TorchNet, assert_equal_torch, memory_shapes, pair, stepper
+from tests.optim.helpers import Net, TorchNet, assert_equal_torch, memory_shapes, pair
 
 
 @pytest.fixture(autouse=True)

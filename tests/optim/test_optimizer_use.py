@@ -13,6 +13,7 @@ import torch
 
 import funcnets as fn
 from funcnets import nn, optim
+from tests.core.toys import stepper
 from tests.optim.helpers import (
     NAMES,
     Net,
@@ -21,7 +22,6 @@ from tests.optim.helpers import (
     memory_shapes,
     pair,
     snapshot,
-    stepper,
     torch_step,
 )
 

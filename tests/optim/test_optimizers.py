@@ -11,13 +11,13 @@ import torch
 
 import funcnets as fn
 from funcnets import nn, optim
+from tests.core.toys import stepper
 from tests.optim.helpers import (
     Net,
     TorchNet,
     assert_equal_torch,
     batches,
     pair,
-    stepper,
     torch_step,
 )
 

@@ -14,8 +14,9 @@ import torch
 import funcnets as fn
 from funcnets import optim
 from funcnets.errors import StateDictError, StateLeakError
+from tests.core.toys import stepper
 from tests.optim.exchange import CASES, assert_same_state, make, run, to_torch, trained, twin_of
-from tests.optim.helpers import Net, TorchNet, assert_equal_torch, pair, snapshot, stepper
+from tests.optim.helpers import Net, TorchNet, assert_equal_torch, pair, snapshot
 
 
 @pytest.fixture(autouse=True)

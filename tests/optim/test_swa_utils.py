@@ -14,7 +14,8 @@ import funcnets as fn
 from funcnets import nn, optim
 from funcnets.errors import ArgumentError, DTypeError, StateDictError, StateLeakError, TreeError
 from funcnets.optim import swa_utils
-from tests.optim.helpers import assert_equal_torch, batches, pair, stepper, torch_step
+from tests.core.toys import stepper
+from tests.optim.helpers import assert_equal_torch, batches, pair, torch_step
 
 theirs = torch.optim.swa_utils
 
